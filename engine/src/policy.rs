@@ -96,7 +96,10 @@ impl<T: Time> ReadPolicy<T> {
     /// assert_eq!(since, Since::at(Product::new(15, 0)));
     /// ```
     pub fn lag_each(since: impl Fn(&T) -> T + Send + Sync + 'static) -> Self {
-        ReadPolicy::lag(move |upper| upper.iter().map(&since).collect())
+        ReadPolicy::lag(move |upper| match upper.elements() {
+            [time] => Antichain::from_elem(since(time)),
+            times => times.iter().map(&since).collect(),
+        })
     }
 
     /// The since that this policy asks for: of a collection written up to `upper` whose implied
