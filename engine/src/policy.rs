@@ -44,7 +44,9 @@ pub enum ReadPolicy<T> {
 
 /// A function from an upper to the since that is wanted.
 #[derive(Clone)]
-pub struct Lag<T>(Arc<dyn Fn(&Antichain<T>) -> Antichain<T> + Send + Sync>);
+pub struct Lag<T>(Arc<LagFn<T>>);
+
+type LagFn<T> = dyn Fn(&Antichain<T>) -> Antichain<T> + Send + Sync;
 
 impl<T> fmt::Debug for Lag<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,5 +1,7 @@
 //! The engine as its users see it, with real threads.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::time::Duration;
 
 use lowwater::{
