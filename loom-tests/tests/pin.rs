@@ -318,3 +318,36 @@ fn a_pin_moves_to_another_thread_and_keeps_its_cell() {
         use_cells_again(&mut owner, handle.slot());
     });
 }
+
+#[test]
+fn a_pin_survives_on_a_cell_that_was_used_before() {
+    check(3, &["freed by a message", "free at once"], |outcomes| {
+        let (mut owner, mut freed) = owner(&Dropped::none());
+        let handle = owner.register(1, 0);
+        let slot = handle.slot();
+        let first = handle.acquire().expect("it is open");
+        let cell = owner.retire(slot, 2).expect("somebody is on it");
+        drop(first);
+        assert_eq!(reclaim_all(&mut owner, &mut freed), 1);
+        assert_eq!(owner.retire(slot, 3), None, "the first cell is used again");
+        let pin = handle.acquire().expect("it is open");
+        let thread = thread::spawn(move || {
+            let clone = pin.try_clone().expect("there is room");
+            drop(pin);
+            assert_eq!(*clone.capability(), 3);
+        });
+        let retired = owner.retire(slot, 4);
+        assert!(retired.is_none_or(|retired| retired == cell));
+        outcomes.note(if retired.is_some() {
+            "freed by a message"
+        } else {
+            "free at once"
+        });
+        thread.join().unwrap();
+        assert_eq!(
+            reclaim_all(&mut owner, &mut freed),
+            usize::from(retired.is_some())
+        );
+        use_cells_again(&mut owner, slot);
+    });
+}
