@@ -274,12 +274,15 @@ fn run() -> Outcome<bool> {
     for mutant in &mutants {
         let began = Instant::now();
         let verdict = verdict(&copy, mutant)?;
-        all_caught &= verdict == "caught";
         let Mutant {
             name, test, model, ..
         } = mutant;
         let seconds = began.elapsed().as_secs_f64();
-        println!("{verdict:<14} {name:<44} {seconds:>5.1} s  {test}::{model}");
+        println!("{verdict:<14} {name:<42} {seconds:>4.1} s  {test}::{model}");
+        match verdict {
+            Verdict::Caught { complaint } => println!("{:<14} {complaint}", ""),
+            Verdict::Survived | Verdict::Stuck | Verdict::DoesNotBuild => all_caught = false,
+        }
     }
     Ok(all_caught)
 }
