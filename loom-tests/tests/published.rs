@@ -90,7 +90,7 @@ fn who_reads_a_turn_together_sees_all_that_was_done_in_it() {
         let thread = thread::spawn(move || {
             let read = read_all(&[&reader], |view| *view)?;
             if read == [2] {
-                assert!(seen.with(|done| done_is(done)), "the turn was not over");
+                assert!(seen.with(done_is), "the turn was not over");
             }
             Some(read)
         });

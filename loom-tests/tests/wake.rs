@@ -48,7 +48,7 @@ fn senders_and_a_sleeper(senders: u32, preemptions_max: usize) {
                 outcomes.note(BEFORE);
             }
             for thread in threads {
-                thread.join().unwrap();
+                thread.join().expect("it did not panic");
             }
             // It is asleep. Whatever came since must have rung.
             if sender.wake().has_rung() {
