@@ -13,7 +13,7 @@ use crate::pin::{Handle, Pin, PinError, Shape};
 /// A removed handle may live a little longer, until nobody can be looking at it any more; its slot
 /// is used again only after that.
 pub struct Directory<I, S: Shape> {
-    /// The hash is quick, and seeded anew for each directory; ids come from the embedder.
+    /// The hash is fast, and seeded per process: ids come from the embedder.
     handles: HashMap<I, Handle<S>, RandomState>,
 }
 
