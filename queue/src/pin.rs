@@ -8,6 +8,7 @@ mod cell;
 mod chunks;
 mod handle;
 mod owner;
+mod stock;
 mod table;
 mod word;
 

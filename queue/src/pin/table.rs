@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::cell::Cell;
 use super::chunks::Chunks;
+use super::stock::Entry;
 use super::word::Word;
 use super::{CellId, Shape, Slot};
 use crate::sync::{Arc, AtomicU64, CachePadded, Queue, UnsafeCell};
@@ -59,6 +60,14 @@ impl<S: Shape> Table<S> {
         &self.context
     }
 
+    /// For the owner, who has pushed the slots.
+    #[inline]
+    pub(super) fn words(&self, slot: Slot) -> &Words {
+        assert!(slot.0 < self.slots.len(), "no such {slot:?}");
+        // SAFETY: it was pushed.
+        unsafe { self.slots.entry(slot.0) }
+    }
+
     /// # Safety
     ///
     /// The cell's push happened before this.
@@ -93,14 +102,23 @@ impl Words {
     }
 }
 
-impl<S: Shape> PinCell<S> {
-    pub(super) fn empty() -> Self {
+impl<S: Shape> Entry for PinCell<S> {
+    type Content = S::Capability;
+
+    fn empty() -> Self {
         Self {
             carried: Cell::empty(),
             keeper: UnsafeCell::new(None),
         }
     }
 
+    #[inline]
+    fn cell(&self) -> &Cell<S::Capability> {
+        &self.carried
+    }
+}
+
+impl<S: Shape> PinCell<S> {
     /// # Safety
     ///
     /// The caller is the owner, and has not settled the cell yet.
