@@ -4,9 +4,8 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use super::cell::Left;
-use super::handle::Registration;
 use super::stock::Stock;
-use super::table::{Table, Words};
+use super::table::{Place, Table};
 use super::word::Shown;
 use super::{CellId, Freed, Handle, Shape, Slot};
 use crate::sync::{Arc, Ordering};
@@ -69,9 +68,10 @@ impl<S: Shape> Owner<S> {
         self.publish(slot, view);
         // SAFETY: we are the owner, and this is the stock of these cells.
         let cell = unsafe { self.free_pins.fill(&self.table.pins, capability) };
-        let _closed = self.table.words(slot).pins.turn_over(cell);
-        let registration = Registration::new(Arc::clone(&self.table), slot);
-        Handle::new(registration, self.table.words(slot))
+        let place = self.table.place(slot);
+        let _closed = place.pins.turn_over(cell);
+        // SAFETY: the slot was vacant.
+        unsafe { Handle::first(&self.table, place) }
     }
 
     /// Puts a cell that carries `next` in the place of the current one. Says which cell that was
@@ -82,7 +82,7 @@ impl<S: Shape> Owner<S> {
     /// The slot is closed, or none of ours.
     #[inline]
     pub fn retire(&mut self, slot: Slot, next: S::Capability) -> Option<CellId> {
-        let word = &self.table.words(slot).pins;
+        let word = &self.table.place(slot).pins;
         assert!(!word.shown().is_closed(), "retired a closed {slot:?}");
         // SAFETY: we are the owner, and this is the stock of these cells.
         let cell = unsafe { self.free_pins.fill(&self.table.pins, next) };
@@ -100,7 +100,7 @@ impl<S: Shape> Owner<S> {
     ///
     /// The slot is none of ours.
     pub fn close(&mut self, slot: Slot) -> Option<CellId> {
-        let word = &self.table.words(slot).pins;
+        let word = &self.table.place(slot).pins;
         if word.shown().is_closed() {
             return None;
         }
@@ -188,7 +188,7 @@ impl<S: Shape> Owner<S> {
 
     #[inline]
     fn replace_view(&mut self, slot: Slot, view: S::View) {
-        let word = &self.table.words(slot).view;
+        let word = &self.table.place(slot).view;
         // SAFETY: we are the owner, and this is the stock of these cells.
         let cell = unsafe { self.free_views.fill(&self.table.views, view) };
         let before = word.turn_over(cell);
@@ -244,13 +244,13 @@ impl<S: Shape> Owner<S> {
         // SAFETY: the word has shown it.
         let retired = unsafe { self.table.pin_cell(cell) };
         // SAFETY: we have not settled it yet.
-        unsafe { retired.keep(Arc::clone(&self.table)) };
+        unsafe { retired.keeper.keep(Arc::clone(&self.table)) };
         match retired.carried.remaining.settle(before.count()) {
             Left::OthersStay => Some(cell),
             Left::Last => {
                 // SAFETY: all had left before, so that the last one is us.
-                let keeper = unsafe { retired.take_keeper() };
-                self.reclaim(Freed::new(cell, keeper));
+                let table = unsafe { retired.keeper.take() };
+                self.reclaim(Freed::new(cell, table));
                 None
             }
         }
@@ -258,14 +258,17 @@ impl<S: Shape> Owner<S> {
 
     fn vacant_slot(&mut self) -> Slot {
         while let Some(slot) = self.table.vacant.pop() {
-            if self.table.words(slot).pins.shown().is_closed() {
+            if self.table.place(slot).pins.shown().is_closed() {
                 return slot;
             }
             // Its handles are gone, and it was not closed: it waits for that.
             self.abandoned.insert(slot);
         }
+        let slot = Slot(self.table.slots.len());
         // SAFETY: only the owner pushes, and it is borrowed mutably.
-        Slot(unsafe { self.table.slots.push(Words::closed()) })
+        let pushed = unsafe { self.table.slots.push(Place::closed(slot)) };
+        assert_eq!(pushed, slot.0, "there is one who pushes");
+        slot
     }
 }
 
