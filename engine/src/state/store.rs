@@ -73,11 +73,12 @@ impl<I: CollectionId, T: Time> State<I, T> {
         let failed = outcomes
             .iter()
             .any(|(wish, outcome)| !is_granted(wish, outcome.as_ref().ok()));
-        self.durability.answered(failed);
+        let hurried = self.durability.answered(failed);
         for (wish, outcome) in outcomes {
             let granted = is_granted(&wish, outcome.as_ref().ok());
             if self.alive(wish.key).is_some() {
-                self.answered_alive(&wish, granted, outcome.as_ref().ok());
+                let actual = outcome.as_ref().ok();
+                self.answered_alive(&wish, granted, hurried, actual);
             } else {
                 self.answered_gone(&wish, granted);
             }
@@ -114,7 +115,13 @@ impl<I: CollectionId, T: Time> State<I, T> {
     }
 
     /// A write for a collection that is still there is over.
-    fn answered_alive(&mut self, wish: &SinceWish<T>, granted: bool, actual: Option<&Since<T>>) {
+    fn answered_alive(
+        &mut self,
+        wish: &SinceWish<T>,
+        granted: bool,
+        hurried: bool,
+        actual: Option<&Since<T>>,
+    ) {
         let now = self.now;
         let slot = wish.key.slot;
         let collection = self.collections[slot as usize]
@@ -123,7 +130,7 @@ impl<I: CollectionId, T: Time> State<I, T> {
         let again = matches!(collection.wish, Wish::AskedAndQueued) || !granted;
         collection.wish = if again { Wish::Queued } else { Wish::Granted };
         if again {
-            self.durability.queue(wish.key, now);
+            self.durability.queue_again(wish.key, hurried, now);
         }
         if let Some(actual) = actual {
             let durable_since = collection.durable_since.join(actual);

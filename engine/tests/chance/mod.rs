@@ -171,7 +171,7 @@ impl<T: ChanceTime> Chance<T> {
             Act::Answer => {
                 let at = self.below(self.world.storage.requests.len())?;
                 let how = ["ok", "ok", "ok", "ok", "fail", "lost", "fail 1 3 5 7", "lost 2 4 6 8"];
-                format!("answer #{at} {}", self.one_of(&how)?)
+                format!("answer at:{at} {}", self.one_of(&how)?)
             }
             Act::Written => {
                 let shard = self.shard()?;

@@ -40,6 +40,8 @@ pub(crate) struct World<T: TestTime> {
     /// Shards that are being written.
     in_flight: BTreeSet<u64>,
     asked_at: BTreeMap<u64, Duration>,
+    /// Answers to come of what was under way at the last flush.
+    hurried: usize,
     /// Of the last line: events, wishes, creations that were answered.
     pub(super) events: Vec<String>,
     pub(super) asked: Vec<String>,
@@ -74,6 +76,7 @@ impl<T: TestTime> World<T> {
             opened: Opened::new(),
             in_flight: BTreeSet::new(),
             asked_at: BTreeMap::new(),
+            hurried: 0,
             events: Vec::new(),
             asked: Vec::new(),
             all_succeeds: true,
@@ -161,7 +164,7 @@ impl<T: TestTime> World<T> {
                     assert_eq!(known.shard, Some(shard), "whose shard");
                     assert_eq!(known.since, *since, "asked of storage for {}", known.id);
                     let before = self.asked_at.insert(shard, self.now);
-                    let next = before.map(|before| before + self.interval);
+                    let next = before.map(|before| before.saturating_add(self.interval));
                     assert!(next <= Some(self.now), "{shard} is written too often");
                 }
                 None => assert!(
@@ -187,6 +190,10 @@ impl<T: TestTime> World<T> {
         }
         let report = self.storage.answer(at, how);
         if let StorageReport::Downgraded(outcomes) = &report {
+            if self.hurried > 0 {
+                self.asked_at.clear();
+                self.hurried -= 1;
+            }
             for (wish, outcome) in outcomes {
                 self.in_flight.remove(&number_of(wish.shard));
                 if wish.since.is_gone() && outcome.is_ok() {
@@ -221,6 +228,9 @@ impl<T: TestTime> World<T> {
     /// Whatever is wished is asked for now, and may be asked for again before the interval is over.
     pub(super) fn flush(&mut self) {
         self.asked_at.clear();
+        let requests = self.storage.requests.iter();
+        let is_write = |request: &&_| matches!(request, storage::Request::Downgrade(_));
+        self.hurried = requests.filter(is_write).count();
         self.apply(Input::Flush);
     }
 
