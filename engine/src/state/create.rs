@@ -37,6 +37,10 @@ struct Batch<I, T> {
 }
 
 impl<I, T: Time> Opening<I, T> {
+    pub(super) fn descriptions(&self) -> &[Description<I, T>] {
+        &self.batch.descriptions
+    }
+
     /// A shard was written while it was being opened: the report may be the only one.
     pub(super) fn written(&mut self, shard: ShardId, reported: &Upper<T>) {
         let upper = self.uppers.entry(shard).or_insert_with(Upper::minimum);
