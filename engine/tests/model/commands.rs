@@ -56,7 +56,11 @@ impl<T: TestTime> World<T> {
             }
             ("frontiers", ids) => {
                 let ids: Vec<_> = ids.iter().copied().map(id).collect();
-                self.ask(Command::Frontiers(ids.clone()), Asked::Frontiers(ids), expected);
+                self.ask(
+                    Command::Frontiers(ids.clone()),
+                    Asked::Frontiers(ids),
+                    expected,
+                );
             }
             ("explain", [of]) => {
                 self.ask(Command::Explain(id(of)), Asked::Explain(id(of)), expected);
