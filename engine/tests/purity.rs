@@ -67,22 +67,42 @@ fn the_sources_of_the_state_machine_name_nothing_impure() {
 #[test]
 fn what_is_impure_is_found() {
     assert_eq!(impure("use std::time::{Duration, Instant};"), ["Instant"]);
-    assert_eq!(impure("let now = std::time::SystemTime::now();"), ["SystemTime"]);
-    assert_eq!(impure("// An Instant is not for us.\n/// Nor a thread."), [""; 0]);
-    assert_eq!(impure("let m: HashMap<u8, u8> = HashMap::new();"), ["HashMap without its hasher"]);
+    assert_eq!(
+        impure("let now = std::time::SystemTime::now();"),
+        ["SystemTime"]
+    );
+    assert_eq!(
+        impure("// An Instant is not for us.\n/// Nor a thread."),
+        [""; 0]
+    );
+    assert_eq!(
+        impure("let m: HashMap<u8, u8> = HashMap::new();"),
+        ["HashMap without its hasher"]
+    );
     let lookup = "struct A { names: Lookup<u8, u8>, rest: u8 }\nfn f(a: &A) { a.names";
-    assert_eq!(impure(&format!("{lookup}.get(&1); a.rest.iter(); }}")), [""; 0]);
+    assert_eq!(
+        impure(&format!("{lookup}.get(&1); a.rest.iter(); }}")),
+        [""; 0]
+    );
     assert_eq!(impure(&format!("{lookup}.values(); }}")), ["names.values"]);
-    assert_eq!(impure(&format!("{lookup}\n    .retain(|_, _| true); }}")), ["names.retain"]);
+    assert_eq!(
+        impure(&format!("{lookup}\n    .retain(|_, _| true); }}")),
+        ["names.retain"]
+    );
     let bound = "let mut names = Lookup::default(); for";
-    assert_eq!(impure(&format!("{bound} name in &names {{}}")), ["in names"]);
+    assert_eq!(
+        impure(&format!("{bound} name in &names {{}}")),
+        ["in names"]
+    );
 }
 
 /// `state.rs` and all in `state/`.
 fn sources() -> Vec<(PathBuf, String)> {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let folder = fs::read_dir(src.join("state")).expect("the folder of the state machine");
-    let mut paths: Vec<_> = folder.map(|entry| entry.expect("an entry").path()).collect();
+    let mut paths: Vec<_> = folder
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
     assert!(paths.len() >= 5, "the state machine is elsewhere");
     paths.push(src.join("state.rs"));
     let read = |path: PathBuf| {
@@ -95,7 +115,9 @@ fn sources() -> Vec<(PathBuf, String)> {
 /// What of a source is impure, without its comments and tests.
 fn impure(source: &str) -> Vec<String> {
     let source = source.split("#[cfg(test)]").next().unwrap_or_default();
-    let lines = source.lines().map(|line| line.split("//").next().unwrap_or_default());
+    let lines = source
+        .lines()
+        .map(|line| line.split("//").next().unwrap_or_default());
     let code = lines.collect::<Vec<_>>().join("\n");
     let words = words(&code);
     let mut found: Vec<String> = FORBIDDEN
@@ -118,7 +140,11 @@ fn walked(flat: &str) -> Vec<String> {
     for name in lookups(flat) {
         let walks = WALKS.iter().map(|walk| format!("{name}.{walk}"));
         found.extend(walks.filter(|walk| tight.contains(&format!("{walk}("))));
-        let into = [format!(" in {name} "), format!(" in &{name} "), format!(" in &mut {name} ")];
+        let into = [
+            format!(" in {name} "),
+            format!(" in &{name} "),
+            format!(" in &mut {name} "),
+        ];
         if into.iter().any(|into| tight.contains(into)) {
             found.push(format!("in {name}"));
         }
@@ -131,7 +157,10 @@ fn lookups(flat: &str) -> Vec<&str> {
     let mut names = vec!["by_id", "by_shard"];
     for (at, _) in flat.match_indices("Lookup") {
         let before = flat[..at].trim_end_matches(['&', ' ']);
-        let before = before.strip_suffix("mut").unwrap_or(before).trim_end_matches(['&', ' ']);
+        let before = before
+            .strip_suffix("mut")
+            .unwrap_or(before)
+            .trim_end_matches(['&', ' ']);
         let Some(before) = before.strip_suffix([':', '=']) else {
             continue;
         };
@@ -145,5 +174,7 @@ fn lookups(flat: &str) -> Vec<&str> {
 
 fn words(code: &str) -> Vec<&str> {
     let is_word = |letter: char| letter.is_alphanumeric() || letter == '_';
-    code.split(|letter| !is_word(letter)).filter(|word| !word.is_empty()).collect()
+    code.split(|letter| !is_word(letter))
+        .filter(|word| !word.is_empty())
+        .collect()
 }

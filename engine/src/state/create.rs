@@ -200,7 +200,10 @@ impl<I: CollectionId, T: Time> State<I, T> {
         let order = in_order(&descriptions, &places);
         if order.len() < descriptions.len() && !has_repeated(&refusals) {
             let cyclic = in_cycles(&descriptions, &places, &order);
-            let cyclic = descriptions.iter().zip(cyclic).filter(|(_, cyclic)| *cyclic);
+            let cyclic = descriptions
+                .iter()
+                .zip(cyclic)
+                .filter(|(_, cyclic)| *cyclic);
             refusals.extend(cyclic.map(|(new, _)| (new.id, Refusal::Cycle)));
         }
         if refusals.is_empty() {

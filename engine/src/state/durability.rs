@@ -31,8 +31,6 @@ pub(crate) struct Durability {
     failures: u32,
     /// Requests to storage that are not answered.
     pub(crate) requests: usize,
-    /// So many answers are still to come of what was under way when all was wanted at once.
-    hurried: usize,
 }
 
 /// The wish of a shard to be given up.
@@ -53,7 +51,6 @@ impl Durability {
             last_at: None,
             failures: 0,
             requests: 0,
-            hurried: 0,
         }
     }
 
@@ -66,15 +63,6 @@ impl Durability {
                 .flushed_at
                 .map_or(now, |flushed| flushed.saturating_add(self.interval));
             self.flush_at = Some(next.max(now));
-        }
-    }
-
-    /// Queues a wish whose write is over and was not enough; at once if all was wanted at once
-    /// while it was under way.
-    pub(crate) fn queue_again(&mut self, key: Key, hurried: bool, now: Duration) {
-        self.queue(key, now);
-        if hurried {
-            self.flush_at = Some(now);
         }
     }
 
@@ -118,9 +106,9 @@ impl Durability {
         due
     }
 
-    /// Everything is due now, or as soon as the write of its shard that is under way is over.
+    /// Everything is due now, and whatever comes later is due when it comes.
     pub(crate) fn hurry(&mut self, now: Duration) {
-        self.hurried = self.requests;
+        self.interval = Duration::ZERO;
         if !self.queued.is_empty() {
             self.flush_at = Some(now);
         }
@@ -129,14 +117,10 @@ impl Durability {
         }
     }
 
-    /// Storage has answered a request; `failed` if it could not write something. Says whether what
-    /// it leaves is wanted at once.
-    pub(crate) fn answered(&mut self, failed: bool) -> bool {
+    /// Storage has answered a request; `failed` if it could not write something.
+    pub(crate) fn answered(&mut self, failed: bool) {
         self.requests -= 1;
         self.failures = if failed { self.failures + 1 } else { 0 };
-        let hurried = self.hurried > 0;
-        self.hurried = self.hurried.saturating_sub(1);
-        hurried
     }
 
     /// When what failed is tried again.

@@ -73,12 +73,12 @@ impl<I: CollectionId, T: Time> State<I, T> {
         let failed = outcomes
             .iter()
             .any(|(wish, outcome)| !is_granted(wish, outcome.as_ref().ok()));
-        let hurried = self.durability.answered(failed);
+        self.durability.answered(failed);
         for (wish, outcome) in outcomes {
             let granted = is_granted(&wish, outcome.as_ref().ok());
             if self.alive(wish.key).is_some() {
                 let actual = outcome.as_ref().ok();
-                self.answered_alive(&wish, granted, hurried, actual);
+                self.answered_alive(&wish, granted, actual);
             } else {
                 self.answered_gone(&wish, granted);
             }
@@ -115,13 +115,7 @@ impl<I: CollectionId, T: Time> State<I, T> {
     }
 
     /// A write for a collection that is still there is over.
-    fn answered_alive(
-        &mut self,
-        wish: &SinceWish<T>,
-        granted: bool,
-        hurried: bool,
-        actual: Option<&Since<T>>,
-    ) {
+    fn answered_alive(&mut self, wish: &SinceWish<T>, granted: bool, actual: Option<&Since<T>>) {
         let now = self.now;
         let slot = wish.key.slot;
         let collection = self.collections[slot as usize]
@@ -130,7 +124,7 @@ impl<I: CollectionId, T: Time> State<I, T> {
         let again = matches!(collection.wish, Wish::AskedAndQueued) || !granted;
         collection.wish = if again { Wish::Queued } else { Wish::Granted };
         if again {
-            self.durability.queue_again(wish.key, hurried, now);
+            self.durability.queue(wish.key, now);
         }
         if let Some(actual) = actual {
             let durable_since = collection.durable_since.join(actual);

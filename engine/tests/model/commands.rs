@@ -56,7 +56,11 @@ impl<T: TestTime> World<T> {
             }
             ("frontiers", ids) => {
                 let ids: Vec<_> = ids.iter().copied().map(id).collect();
-                self.ask(Command::Frontiers(ids.clone()), Asked::Frontiers(ids), expected);
+                self.ask(
+                    Command::Frontiers(ids.clone()),
+                    Asked::Frontiers(ids),
+                    expected,
+                );
             }
             ("explain", [of]) => {
                 self.ask(Command::Explain(id(of)), Asked::Explain(id(of)), expected);
@@ -91,11 +95,11 @@ impl<T: TestTime> World<T> {
         let key = match of.strip_suffix('!') {
             Some(of) => self.keys[&id(of)],
             None => {
-                let old = self.old_keys.iter().filter(|(generation, _)| {
+                let mut old = self.old_keys.iter().filter(|(generation, _)| {
                     let shown = &self.board.shown[generation];
                     shown.id == id(of) && shown.removed
                 });
-                *old.last().expect("an incarnation before").1
+                *old.next_back().expect("an incarnation before").1
             }
         };
         self.apply(Input::Held(HoldChange {

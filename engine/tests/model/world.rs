@@ -40,8 +40,6 @@ pub(crate) struct World<T: TestTime> {
     /// Shards that are being written.
     in_flight: BTreeSet<u64>,
     asked_at: BTreeMap<u64, Duration>,
-    /// Answers to come of what was under way at the last flush.
-    hurried: usize,
     /// Of the last line: events, wishes, creations that were answered.
     pub(super) events: Vec<String>,
     pub(super) asked: Vec<String>,
@@ -76,7 +74,6 @@ impl<T: TestTime> World<T> {
             opened: Opened::new(),
             in_flight: BTreeSet::new(),
             asked_at: BTreeMap::new(),
-            hurried: 0,
             events: Vec::new(),
             asked: Vec::new(),
             all_succeeds: true,
@@ -158,7 +155,10 @@ impl<T: TestTime> World<T> {
             let shard = number_of(wish.shard);
             let since = wish.since.frontier();
             self.asked.push(format!("{shard}={}", show(since)));
-            assert!(self.in_flight.insert(shard), "{shard} is being written already");
+            assert!(
+                self.in_flight.insert(shard),
+                "{shard} is being written already"
+            );
             match self.truth.alive.get(&wish.key.generation()) {
                 Some(known) => {
                     assert_eq!(known.shard, Some(shard), "whose shard");
@@ -174,7 +174,9 @@ impl<T: TestTime> World<T> {
                 ),
             }
         }
-        self.storage.requests.push_back(storage::Request::Downgrade(wishes));
+        self.storage
+            .requests
+            .push_back(storage::Request::Downgrade(wishes));
     }
 
     pub(super) fn answer_storage(&mut self, at: usize, how: &Answering) {
@@ -190,10 +192,6 @@ impl<T: TestTime> World<T> {
         }
         let report = self.storage.answer(at, how);
         if let StorageReport::Downgraded(outcomes) = &report {
-            if self.hurried > 0 {
-                self.asked_at.clear();
-                self.hurried -= 1;
-            }
             for (wish, outcome) in outcomes {
                 self.in_flight.remove(&number_of(wish.shard));
                 if wish.since.is_gone() && outcome.is_ok() {
@@ -225,12 +223,9 @@ impl<T: TestTime> World<T> {
         self.apply(Input::Tick(self.now));
     }
 
-    /// Whatever is wished is asked for now, and may be asked for again before the interval is over.
+    /// From now on whatever is wished is asked for at once.
     pub(super) fn flush(&mut self) {
-        self.asked_at.clear();
-        let requests = self.storage.requests.iter();
-        let is_write = |request: &&_| matches!(request, storage::Request::Downgrade(_));
-        self.hurried = requests.filter(is_write).count();
+        self.interval = Duration::ZERO;
         self.apply(Input::Flush);
     }
 
