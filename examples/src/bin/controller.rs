@@ -1,0 +1,3 @@
+//! Replays a year of flights.
+
+fn main() {}
