@@ -3,6 +3,7 @@
 use std::iter::Peekable;
 use std::vec;
 
+use differential_dataflow::Config;
 use differential_dataflow::input::{Input, InputSession};
 use timely::WorkerConfig;
 use timely::communication::Allocator;
@@ -21,6 +22,13 @@ use crate::minute::Minute;
 use crate::row::{Row, Rows};
 use crate::timetable::Timetable;
 use crate::views;
+
+/// So many updates does each arrangement merge, each time that the worker turns and it is not yet
+/// in one piece: beyond what new updates make it merge.
+const IDLE_MERGE_EFFORT: isize = 1000;
+
+/// How often the worker turns to finish what merges it has begun.
+const SETTLE_STEPS: usize = 1000;
 
 /// The source of the weather, which is one file.
 const SOURCE: () = ();
@@ -54,7 +62,10 @@ impl<'a> Dataflow<'a> {
     #[must_use]
     pub fn new(data: &'a Data) -> Self {
         let allocator = Allocator::Thread(Thread::default());
-        let mut worker = Worker::new(WorkerConfig::default(), allocator, None);
+        let mut config = WorkerConfig::default();
+        let effort = Config::default().idle_merge_effort(Some(IDLE_MERGE_EFFORT));
+        differential_dataflow::configure(&mut config, &effort);
+        let mut worker = Worker::new(config, allocator, None);
         let probe = ProbeHandle::new();
         let (inputs, mut airlines, arrangements) = build(&mut worker, &probe);
 
@@ -87,6 +98,13 @@ impl<'a> Dataflow<'a> {
         self.ingestion.advance(upper, &mut self.inputs);
         self.inputs.advance_to(upper);
         self.worker.step_while(|| self.probe.less_than(&upper));
+    }
+
+    /// Lets merges that have begun come to an end.
+    pub fn settle(&mut self) {
+        for _ in 0..SETTLE_STEPS {
+            self.worker.step();
+        }
     }
 
     /// The rows of `relation` at the time `as_of`, from its arrangement.

@@ -235,7 +235,7 @@ mod tests {
         let airborne: Vec<_> = oracle
             .airborne(10_000)
             .iter()
-            .map(|(o, n)| (o.as_str().to_owned(), *n))
+            .map(|(o, n)| (o.to_string(), *n))
             .collect();
         assert_eq!(
             airborne,

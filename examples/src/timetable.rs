@@ -90,8 +90,7 @@ impl<'a> Timetable<'a> {
 }
 
 /// The id of the flight that stands at `index`.
-#[must_use]
-pub fn id(index: usize) -> FlightId {
+pub(crate) fn id(index: usize) -> FlightId {
     FlightId(u32::try_from(index).expect("there are fewer flights than that"))
 }
 

@@ -13,11 +13,11 @@ pub type Carrier = Code<2>;
 /// An airport.
 pub type Airport = Code<3>;
 
-impl<const N: usize> Code<N> {
-    /// The code as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.0).expect("a code is made of ASCII letters and digits")
+impl<const N: usize> std::fmt::Display for Code<N> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0
+            .iter()
+            .try_for_each(|letter| std::fmt::Write::write_char(f, char::from(*letter)))
     }
 }
 
@@ -34,13 +34,13 @@ impl<const N: usize> TryFrom<String> for Code<N> {
 
 impl<const N: usize> From<Code<N>> for String {
     fn from(code: Code<N>) -> Self {
-        code.as_str().to_owned()
+        code.to_string()
     }
 }
 
 impl<const N: usize> std::fmt::Debug for Code<N> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.as_str())
+        write!(f, "{self}")
     }
 }
 

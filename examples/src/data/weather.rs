@@ -118,7 +118,10 @@ mod tests {
     #[test]
     fn the_first_row_of_the_year_is_an_hour_old_at_two() {
         let first = &year().weather[0];
-        assert_eq!((first.origin.as_str(), first.row.from), ("EWR", 60));
+        assert_eq!(
+            (first.origin.to_string(), first.row.from),
+            ("EWR".into(), 60)
+        );
     }
 
     #[test]
