@@ -69,12 +69,16 @@ impl Embedding {
         Ok(())
     }
 
-    /// The sinces of `relations` at one instant, after all that was sent before has been obeyed.
+    /// The sinces of `relations` at one instant, after all that this thread has sent or dropped, or
+    /// has heard of, has taken effect.
     ///
     /// # Errors
     /// When the engine has stopped.
     pub fn sinces(&self, relations: &[Relation]) -> Result<Vec<Antichain<Minute>>, EmbeddingError> {
         let ids: Vec<u64> = relations.iter().map(|relation| relation.id()).collect();
+        // Frontiers are read without asking the engine. So it is asked for nothing first: its
+        // answer comes after all that was sent before it, and after what that has moved is shown.
+        self.client.report(Vec::new()).wait()?;
         let frontiers = self.client.frontiers(&ids).wait()?;
         Ok(frontiers
             .into_iter()
@@ -87,7 +91,7 @@ impl Embedding {
     /// # Errors
     /// When it had stopped before, of itself.
     pub fn stop(self) -> Result<(), EmbeddingError> {
-        self.client.stop().wait();
+        self.client.stop().wait()?;
         Ok(self.thread.join()?)
     }
 }

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use lowwater::Since;
 use serde::Serialize;
-use timely::progress::Antichain;
 
 use crate::catalog::Relation;
 use crate::dataflow::Dataflow;
@@ -67,7 +67,7 @@ impl Probes {
     ) -> Result<(), EmbeddingError> {
         let ids = Relation::VIEWS.map(Relation::id);
         while let Some(minute) = self.ahead.pop_if(|minute| *minute < upper) {
-            let at = Antichain::from_elem(minute);
+            let at = Since::at(minute);
             let holds = tally.take(|| embedding.client().acquire_many_at(&ids, at).wait())?;
             self.held.push(Probe { minute, holds });
         }

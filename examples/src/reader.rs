@@ -147,7 +147,7 @@ impl<'a> Reader<'a> {
             }
             Way::Many => return Ok(self.tally.take(|| client.acquire_many(&ids))?),
             Way::ManyAt => {
-                let at = Antichain::from_elem(self.readable_minute(relations));
+                let at = Since::at(self.readable_minute(relations));
                 return Ok(self
                     .tally
                     .take(|| client.acquire_many_at(&ids, at).wait())?);

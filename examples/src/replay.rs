@@ -120,8 +120,9 @@ pub fn replay(
 
         let result = replay.run(desk, progress);
         if result.is_err() {
-            // Readers may be waiting for an upper that will not come.
-            embedding.client().stop().wait();
+            // Readers may be waiting for an upper that will not come. If the engine has stopped
+            // already, they know.
+            drop(embedding.client().stop().wait());
         }
         let tallies = readers.into_iter().map(|reader| match reader.join() {
             Ok(tally) => tally,
