@@ -3,7 +3,9 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
+use differential_dataflow::consolidation::consolidate;
 use differential_dataflow::hashable::Hashable;
+use differential_dataflow::lattice::Lattice;
 use differential_dataflow::operators::arrange::{Arranged, TraceAgent};
 use differential_dataflow::trace::cursor::cursor_list;
 use differential_dataflow::trace::implementations::ValSpine;
@@ -41,8 +43,11 @@ pub trait Arrangement {
     /// How far it is complete.
     fn upper(&mut self) -> Antichain<Minute>;
 
-    /// How many updates it keeps.
+    /// How many updates it keeps. Some of them may wait for a merge to cancel or forget them.
     fn kept(&self) -> usize;
+
+    /// How many updates are left when all that since permits to forget is forgotten.
+    fn needed(&mut self) -> usize;
 
     /// How many updates it was given.
     fn taken_in(&self) -> u64;
@@ -84,27 +89,37 @@ impl<K: ExchangeData + Hashable, V: ExchangeData> Index<K, V> {
     }
 }
 
-impl<K: ExchangeData, V: ExchangeData> Arrangement for Index<K, V> {
-    fn read(&mut self, as_of: Minute) -> Rows {
-        let batches = self
-            .trace
-            .batches_through(AntichainRef::new(&[]))
-            .expect("every trace can be cut at its end");
-        let (mut cursor, batches) = cursor_list(batches);
-        let mut rows = Vec::new();
+impl<K: ExchangeData, V: ExchangeData> Index<K, V> {
+    /// Shows every pair of key and value with its updates, in ascending order.
+    fn walk(&mut self, mut visit: impl FnMut(&K, &V, &mut Vec<(Minute, Diff)>)) {
+        let all = self.trace.batches_through(AntichainRef::new(&[]));
+        let (mut cursor, batches) = cursor_list(all.expect("every trace can be cut at its end"));
+        let mut updates = Vec::new();
         while let Some(key) = cursor.get_key(&batches) {
             while let Some(value) = cursor.get_val(&batches) {
-                let mut count = 0;
-                cursor.map_times(&batches, |time, diff| {
-                    count += if *time <= as_of { *diff } else { 0 };
-                });
-                if count != 0 {
-                    rows.push(((self.row)(key, value), count));
-                }
+                updates.clear();
+                cursor.map_times(&batches, |time, diff| updates.push((*time, *diff)));
+                visit(key, value, &mut updates);
                 cursor.step_val(&batches);
             }
             cursor.step_key(&batches);
         }
+    }
+}
+
+impl<K: ExchangeData, V: ExchangeData> Arrangement for Index<K, V> {
+    fn read(&mut self, as_of: Minute) -> Rows {
+        let (row, mut rows) = (self.row, Vec::new());
+        self.walk(|key, value, updates| {
+            let count = updates
+                .iter()
+                .filter(|(time, _)| *time <= as_of)
+                .map(|(_, d)| d)
+                .sum();
+            if count != 0 {
+                rows.push((row(key, value), count));
+            }
+        });
         rows
     }
 
@@ -130,6 +145,18 @@ impl<K: ExchangeData, V: ExchangeData> Arrangement for Index<K, V> {
         self.trace
             .map_spans(|span| kept += span.inner.as_ref().map_or(0, SpineBatch::len));
         kept
+    }
+
+    fn needed(&mut self) -> usize {
+        let (since, mut needed) = (self.since(), 0);
+        self.walk(|_, _, updates| {
+            for (time, _) in updates.iter_mut() {
+                time.advance_by(since.borrow());
+            }
+            consolidate(updates);
+            needed += updates.len();
+        });
+        needed
     }
 
     fn taken_in(&self) -> u64 {

@@ -3,7 +3,6 @@
 use std::iter::Peekable;
 use std::vec;
 
-use differential_dataflow::Config;
 use differential_dataflow::input::{Input, InputSession};
 use timely::WorkerConfig;
 use timely::communication::Allocator;
@@ -22,13 +21,6 @@ use crate::minute::Minute;
 use crate::row::{Row, Rows};
 use crate::timetable::Timetable;
 use crate::views;
-
-/// So many updates does each arrangement merge, each time that the worker turns and it is not yet
-/// in one piece: beyond what new updates make it merge.
-const IDLE_MERGE_EFFORT: isize = 1000;
-
-/// How often the worker turns to finish what merges it has begun.
-const SETTLE_STEPS: usize = 1000;
 
 /// The source of the weather, which is one file.
 const SOURCE: () = ();
@@ -62,10 +54,7 @@ impl<'a> Dataflow<'a> {
     #[must_use]
     pub fn new(data: &'a Data) -> Self {
         let allocator = Allocator::Thread(Thread::default());
-        let mut config = WorkerConfig::default();
-        let effort = Config::default().idle_merge_effort(Some(IDLE_MERGE_EFFORT));
-        differential_dataflow::configure(&mut config, &effort);
-        let mut worker = Worker::new(config, allocator, None);
+        let mut worker = Worker::new(WorkerConfig::default(), allocator, None);
         let probe = ProbeHandle::new();
         let (inputs, mut airlines, arrangements) = build(&mut worker, &probe);
 
@@ -100,13 +89,6 @@ impl<'a> Dataflow<'a> {
         self.worker.step_while(|| self.probe.less_than(&upper));
     }
 
-    /// Lets merges that have begun come to an end.
-    pub fn settle(&mut self) {
-        for _ in 0..SETTLE_STEPS {
-            self.worker.step();
-        }
-    }
-
     /// The rows of `relation` at the time `as_of`, from its arrangement.
     pub fn read(&mut self, relation: Relation, as_of: Minute) -> Rows {
         self.arrangement(relation).read(as_of)
@@ -131,6 +113,11 @@ impl<'a> Dataflow<'a> {
     #[must_use]
     pub fn kept(&self, relation: Relation) -> usize {
         self.arrangements[relation.index()].kept()
+    }
+
+    /// How many updates the arrangement of `relation` comes down to, once all of it is merged.
+    pub fn needed(&mut self, relation: Relation) -> usize {
+        self.arrangement(relation).needed()
     }
 
     /// How many updates `relation` has seen.

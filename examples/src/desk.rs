@@ -26,22 +26,23 @@ pub struct Answer {
     pub at_since: u64,
 }
 
-struct Question {
+/// What somebody wants to read.
+pub struct Question {
     relations: Vec<Relation>,
     as_of: Minute,
     answer_to: Sender<Answer>,
 }
 
-/// The desk, and a way to it that visitors are made from.
+/// Lets visitors in. To be dropped when all are inside, for the desk is told when all have left.
+pub struct Entrance {
+    questions: Sender<Question>,
+}
+
+/// The desk, and a way to it.
 #[must_use]
 pub fn open() -> (Desk, Entrance) {
     let (sender, questions) = channel();
     (Desk { questions }, Entrance { questions: sender })
-}
-
-/// Lets visitors in. The desk counts on it to be dropped when all are inside.
-pub struct Entrance {
-    questions: Sender<Question>,
 }
 
 impl Entrance {
@@ -72,29 +73,24 @@ impl Visitor {
 }
 
 impl Desk {
-    /// Answers one question if somebody waits; says whether.
-    pub fn answer_if_asked(&self, dataflow: &mut Dataflow<'_>) -> bool {
-        match self.questions.try_recv() {
-            Ok(question) => {
-                question.answer(dataflow);
-                true
-            }
-            Err(_) => false,
-        }
+    /// A question, if somebody waits with one.
+    #[must_use]
+    pub fn waiting(&self) -> Option<Question> {
+        self.questions.try_recv().ok()
     }
 
-    /// Waits for a question and answers it.
+    /// Waits for the next question.
     ///
     /// # Errors
     /// When all visitors have left.
-    pub fn answer_next(&self, dataflow: &mut Dataflow<'_>) -> Result<(), RecvError> {
-        self.questions.recv()?.answer(dataflow);
-        Ok(())
+    pub fn next(&self) -> Result<Question, RecvError> {
+        self.questions.recv()
     }
 }
 
 impl Question {
-    fn answer(self, dataflow: &mut Dataflow<'_>) {
+    /// Reads what is asked for, and tells the visitor.
+    pub fn answer(self, dataflow: &mut Dataflow<'_>) {
         let Self {
             relations,
             as_of,

@@ -29,7 +29,7 @@ impl Latency {
     }
 
     /// Takes in what another one has seen.
-    pub fn merge(&mut self, other: &Self) {
+    pub(crate) fn merge(&mut self, other: &Self) {
         self.nanoseconds
             .add(&other.nanoseconds)
             .expect("all have the same bounds");

@@ -68,9 +68,16 @@ impl Options {
     pub fn parse_args(
         args: impl IntoIterator<Item = impl Into<OsString> + Clone>,
     ) -> Result<Self, Refusal> {
-        let options = Self::try_parse_from(args).map_err(|error| match error.kind() {
-            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Refusal::Help(error.to_string()),
-            _ => Refusal::Bad(first_line(&error.to_string())),
+        let options = Self::try_parse_from(args).map_err(|error| {
+            let text = error.to_string();
+            if matches!(
+                error.kind(),
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+            ) {
+                Refusal::Help(text)
+            } else {
+                Refusal::Bad(first_line(&text))
+            }
         })?;
         let end = options.end();
         match options.probes.iter().find(|probe| **probe >= end) {

@@ -68,7 +68,7 @@ impl Probes {
         let ids = Relation::VIEWS.map(Relation::id);
         while let Some(minute) = self.ahead.pop_if(|minute| *minute < upper) {
             let at = Since::at(minute);
-            let holds = tally.take(|| embedding.client().acquire_many_at(&ids, at).wait())?;
+            let holds = tally.ask(|| embedding.client().acquire_many_at(&ids, at).wait())?;
             self.held.push(Probe { minute, holds });
         }
         Ok(())

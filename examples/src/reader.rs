@@ -138,9 +138,9 @@ impl<'a> Reader<'a> {
             Way::ByHandle => self.tally.take(|| collection.acquire())?,
             Way::At => {
                 let at = Since::at(self.readable_minute(relations));
-                self.tally.take(|| collection.acquire_at(at).wait())?
+                self.tally.ask(|| collection.acquire_at(at).wait())?
             }
-            Way::Earliest => self.tally.take(|| collection.acquire_earliest().wait())?,
+            Way::Earliest => self.tally.ask(|| collection.acquire_earliest().wait())?,
             Way::Moved => {
                 let hold = self.tally.take(|| collection.acquire())?;
                 self.moved(hold, relations)?
@@ -148,9 +148,7 @@ impl<'a> Reader<'a> {
             Way::Many => return Ok(self.tally.take(|| client.acquire_many(&ids))?),
             Way::ManyAt => {
                 let at = Since::at(self.readable_minute(relations));
-                return Ok(self
-                    .tally
-                    .take(|| client.acquire_many_at(&ids, at).wait())?);
+                return Ok(self.tally.ask(|| client.acquire_many_at(&ids, at).wait())?);
             }
         };
         Ok(vec![hold])

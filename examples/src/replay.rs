@@ -10,7 +10,7 @@ use crate::course::Course;
 use crate::data::Data;
 use crate::dataflow::Dataflow;
 use crate::demonstration::{Demonstration, demonstrations};
-use crate::desk::{self, Desk};
+use crate::desk::{self, Desk, Question};
 use crate::embedding::{Embedding, EmbeddingError};
 use crate::latency::Latency;
 use crate::minute::{DAY, Minute};
@@ -22,10 +22,14 @@ use crate::row::Row;
 use crate::tally::Tally;
 
 /// So many questions of readers are answered in a day of the replay at least, be it ever so fast.
-const QUESTIONS_PER_DAY_MIN: u64 = 8;
+const QUESTIONS_PER_DAY_MIN: u64 = 4;
 
 /// So many at most, be the readers ever so eager.
 const QUESTIONS_PER_DAY_MAX: u64 = 400;
+
+/// Of the time that has passed, at most one part in so many goes to questions beyond the least. A
+/// probe keeps a long history, which every reading has to walk through.
+const ANSWERING_SHARE: u32 = 3;
 
 /// A mistake made on purpose, to see that it is noticed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +72,7 @@ pub struct RelationOutcome {
     pub updates: u64,
     /// How many of them were kept at most.
     pub kept_most: usize,
-    /// How many are kept at the end.
+    /// How many the since at the end still keeps apart.
     pub kept_at_end: usize,
     /// Its since at the end.
     pub since: Antichain<Minute>,
@@ -105,7 +109,6 @@ pub fn replay(
     sabotage: Sabotage,
     progress: &mut dyn FnMut(Minute),
 ) -> Result<Outcome, EmbeddingError> {
-    let begin = Instant::now();
     let oracle = Oracle::new(data);
     let embedding = Embedding::start()?;
     let (desk, entrance) = desk::open();
@@ -120,9 +123,9 @@ pub fn replay(
 
         let result = replay.run(desk, progress);
         if result.is_err() {
-            // Readers may be waiting for an upper that will not come. If the engine has stopped
-            // already, they know.
-            drop(embedding.client().stop().wait());
+            // Readers may be waiting for an upper that will not come. If the engine has stopped of
+            // itself, they know already.
+            let _ = embedding.client().stop().wait();
         }
         let tallies = readers.into_iter().map(|reader| match reader.join() {
             Ok(tally) => tally,
@@ -135,7 +138,7 @@ pub fn replay(
         .into_iter()
         .for_each(|tally| replay.tally.merge(tally));
 
-    let outcome = replay.finish(&oracle, begin)?;
+    let outcome = replay.finish(&oracle)?;
     embedding.stop()?;
     Ok(outcome)
 }
@@ -153,7 +156,11 @@ struct Replay<'a> {
     /// In the order of [`Relation::ALL`].
     kept_most: [usize; Relation::ALL.len()],
     course: Option<Course>,
-    questions_answered: u64,
+    /// How many questions were answered.
+    answered: u64,
+    /// How long that took.
+    answering: Duration,
+    begin: Instant,
 }
 
 impl<'a> Replay<'a> {
@@ -180,7 +187,9 @@ impl<'a> Replay<'a> {
             tick: Latency::default(),
             kept_most: [0; Relation::ALL.len()],
             course: drawn.then(|| Course::new(options.end())),
-            questions_answered: 0,
+            answered: 0,
+            answering: Duration::ZERO,
+            begin: Instant::now(),
         }
     }
 
@@ -251,29 +260,37 @@ impl<'a> Replay<'a> {
         }
     }
 
-    /// Answers readers: those who wait, and as many more as the day asks for.
+    /// Answers readers: as many as the day asks for, and more if they wait and there is time.
     fn answer(&mut self, desk: &Desk, upper: Minute) {
         let least = if self.options.readers == 0 {
             0
         } else {
             QUESTIONS_PER_DAY_MIN
         };
-        while self.questions_answered < upper * least / DAY {
-            if desk.answer_next(&mut self.dataflow).is_err() {
+        while self.answered < upper * least / DAY {
+            let Ok(question) = desk.next() else {
                 // All readers have left; they say why when they are joined.
                 return;
-            }
-            self.questions_answered += 1;
+            };
+            self.answer_one(question);
         }
-        while self.questions_answered < upper * QUESTIONS_PER_DAY_MAX / DAY
-            && desk.answer_if_asked(&mut self.dataflow)
+        while self.answered < upper * QUESTIONS_PER_DAY_MAX / DAY
+            && self.answering * ANSWERING_SHARE <= self.begin.elapsed()
+            && let Some(question) = desk.waiting()
         {
-            self.questions_answered += 1;
+            self.answer_one(question);
         }
     }
 
+    fn answer_one(&mut self, question: Question) {
+        let begin = Instant::now();
+        question.answer(&mut self.dataflow);
+        self.answering += begin.elapsed();
+        self.answered += 1;
+    }
+
     /// Reads and releases the probes; then nobody holds anything.
-    fn finish(mut self, oracle: &Oracle<'_>, begin: Instant) -> Result<Outcome, EmbeddingError> {
+    fn finish(mut self, oracle: &Oracle<'_>) -> Result<Outcome, EmbeddingError> {
         let end = self.options.end();
         let Self {
             mut dataflow,
@@ -292,7 +309,6 @@ impl<'a> Replay<'a> {
             dataflow.compact(relation, since);
         }
         let airborne_at_end = airborne(&mut dataflow, end - 1);
-        dataflow.settle();
 
         let relations = Relation::ALL
             .into_iter()
@@ -301,7 +317,7 @@ impl<'a> Replay<'a> {
                 relation,
                 updates: dataflow.taken_in(relation),
                 kept_most: self.kept_most[relation.index()],
-                kept_at_end: dataflow.kept(relation),
+                kept_at_end: dataflow.needed(relation),
                 since,
                 since_asked_for: Antichain::from_elem(since_asked_for(relation, end)),
                 upper: embedding.collection(relation).upper().into_frontier(),
@@ -314,7 +330,7 @@ impl<'a> Replay<'a> {
             tally,
             probes,
             airborne_at_end,
-            elapsed: begin.elapsed(),
+            elapsed: self.begin.elapsed(),
             course: self.course,
         })
     }

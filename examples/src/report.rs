@@ -43,13 +43,13 @@ impl Report<'_> {
     fn collections(&self, f: &mut Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{:<17}{:>11}{:>14}{:>13}  {:<16}{:<16}",
+            "{:<17}{:>11}{:>14}{:>13}  {:<18}{:<18}",
             "collection", "updates", "kept at most", "kept at end", "since", "upper"
         )?;
         for of_one in &self.outcome.relations {
             writeln!(
                 f,
-                "{:<17}{:>11}{:>14}{:>13}  {:<16}{:<16}",
+                "{:<17}{:>11}{:>14}{:>13}  {:<18}{:<18}",
                 of_one.relation.name(),
                 grouped(of_one.updates),
                 grouped(of_one.kept_most as u64),
@@ -101,6 +101,7 @@ impl Report<'_> {
             "latency", "p50", "p90", "p99", "p99.9", "max"
         )?;
         latency(f, "acquire", &tally.acquire)?;
+        latency(f, "  asked", &tally.acquire_asked)?;
         latency(f, "release", &tally.release)?;
         latency(f, "tick", tick)?;
         writeln!(f)

@@ -27,8 +27,10 @@ pub struct Tally {
     pub wrong: u64,
     /// Some of the wrong ones.
     pub examples: Vec<WrongReading>,
-    /// How long it took to take a hold.
+    /// How long it took to take a hold, or several, at the implied capability.
     pub acquire: Latency,
+    /// How long it took where the engine had to be asked: elsewhere than there.
+    pub acquire_asked: Latency,
     /// How long it took to drop a hold.
     pub release: Latency,
 }
@@ -47,12 +49,22 @@ pub struct WrongReading {
 }
 
 impl Tally {
-    /// Takes a hold, or as many as `take` takes.
+    /// Takes a hold, or as many as `take` takes, without asking the engine.
     ///
     /// # Errors
     /// Those of `take`.
     pub fn take<H: Holds, E>(&mut self, take: impl FnOnce() -> Result<H, E>) -> Result<H, E> {
         let holds = self.acquire.of(take)?;
+        self.taken += holds.count();
+        Ok(holds)
+    }
+
+    /// As [`Tally::take`], where the engine is asked.
+    ///
+    /// # Errors
+    /// Those of `take`.
+    pub fn ask<H: Holds, E>(&mut self, take: impl FnOnce() -> Result<H, E>) -> Result<H, E> {
+        let holds = self.acquire_asked.of(take)?;
         self.taken += holds.count();
         Ok(holds)
     }
@@ -92,6 +104,7 @@ impl Tally {
         self.examples.extend(other.examples);
         self.examples.truncate(EXAMPLES_MAX);
         self.acquire.merge(&other.acquire);
+        self.acquire_asked.merge(&other.acquire_asked);
         self.release.merge(&other.release);
     }
 }

@@ -46,13 +46,19 @@ pub fn departure_delay<'scope>(
 /// Flights in the air, by origin, where the latest weather is wet.
 ///
 /// It is made from two views over one clock, and through `airborne` from `flights`: a diamond.
+///
+/// Both sides are arranged once more, for this join alone. A join walks through all that its
+/// arrangements keep of a key, and there are but three keys: were they the ones that readers hold
+/// back, every step would pay for a hold as long as it lasts.
 pub fn airborne_in_rain<'scope>(
     airborne: &Input<'scope, Airport, Diff>,
     weather: &Input<'scope, Airport, WeatherRow>,
 ) -> Pairs<'scope, Airport, Diff> {
+    let wet = weather
+        .clone()
+        .flat_map_ref(|origin, row| row.is_wet().then_some(*origin));
     airborne
         .clone()
-        .join_core(weather.clone(), |origin, count, row| {
-            row.is_wet().then_some((*origin, *count))
-        })
+        .as_collection(|origin, count| (*origin, *count))
+        .semijoin(wet)
 }
