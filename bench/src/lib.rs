@@ -1,3 +1,10 @@
 //! Figures of Lowwater beside a baseline that does the same job the usual way.
+//!
+//! [`baseline`] is the yardstick; [`workload`] says what both sides are given to do, [`floor`] what
+//! the bare machine needs for the heart of it. [`report`] measures all of them in one process run
+//! and prints the table; the benches of `benches/` measure the same things with criterion.
 
 #![forbid(unsafe_code)]
+
+pub mod workload;
+pub mod baseline;

@@ -1,0 +1,5 @@
+//! Measures Lowwater beside the baseline, in one process run.
+
+#![forbid(unsafe_code)]
+
+fn main() {}
