@@ -1,10 +1,15 @@
 //! Figures of Lowwater beside a baseline that does the same job the usual way.
 //!
-//! [`baseline`] is the yardstick; [`workload`] says what both sides are given to do, [`floor`] what
-//! the bare machine needs for the heart of it. [`report`] measures all of them in one process run
-//! and prints the table; the benches of `benches/` measure the same things with criterion.
+//! [`baseline`] is the yardstick; [`workload`] says what both sides are given to do, and
+//! [`side`] lets the same code drive the one and the other; [`floor`] is what the bare machine
+//! needs for the heart of it. [`report`] measures all of them in one process run and prints the
+//! table; the benches of `benches/` measure the same things with criterion.
 
 #![forbid(unsafe_code)]
 
 pub mod workload;
 pub mod baseline;
+pub mod side;
+pub mod floor;
+pub mod sample;
+pub mod report;

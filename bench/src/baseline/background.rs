@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use hdrhistogram::Histogram;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Interval, MissedTickBehavior};
 
 use super::collections::{Changes, Collections, Policy};
 use super::hold::HoldChange;
 use super::lock;
+use crate::sample::nanosecond_histogram;
 
 /// How many changes of holds are merged and applied under one lock at most. More would keep the
 /// lock for longer, less would take it more often.
@@ -54,7 +56,8 @@ pub struct Background {
 struct Ticks {
     interval: Interval,
     uppers: Vec<(u64, u64)>,
-    done: u64,
+    /// How long each tick took, in nanoseconds.
+    took: Histogram<u64>,
 }
 
 impl Background {
@@ -97,12 +100,13 @@ impl Background {
                     Ticks {
                         interval,
                         uppers,
-                        done: 0,
+                        took: nanosecond_histogram(),
                     }
                 });
                 tokio::select! { () = self.run() => {}, _ = stopped => {} }
                 self.turn();
-                self.ticks.map_or(0, |ticks| ticks.done)
+                self.ticks
+                    .map_or_else(nanosecond_histogram, |ticks| ticks.took)
             })
         };
         let thread = thread::Builder::new()
@@ -120,7 +124,9 @@ impl Background {
         // A command sent after a hold change may rest on it, so holds go first; but no more of them
         // than there are, or a busy producer would keep us here for ever.
         for _ in 0..self.hold_changes.len() {
-            let Ok(change) = self.hold_changes.try_recv() else { break };
+            let Ok(change) = self.hold_changes.try_recv() else {
+                break;
+            };
             self.received.push(change);
             if self.received.len() == HOLD_CHANGES_MAX {
                 self.apply_hold_changes();
@@ -153,8 +159,11 @@ impl Background {
         for (_, upper) in &mut ticks.uppers {
             *upper += 1;
         }
+        let start = Instant::now();
         lock(&self.collections).report_uppers(&ticks.uppers);
-        ticks.done += 1;
+        ticks
+            .took
+            .saturating_record(start.elapsed().as_nanos() as u64);
     }
 
     fn apply_hold_changes(&mut self) {
@@ -202,16 +211,16 @@ async fn next_tick(ticks: &mut Option<Ticks>) {
 /// A background that runs. Dropping it stops it, after it has applied what was sent before.
 pub struct Running {
     stop: Option<oneshot::Sender<()>>,
-    thread: Option<thread::JoinHandle<u64>>,
+    thread: Option<thread::JoinHandle<Histogram<u64>>>,
 }
 
 impl Running {
-    /// Stops it, and says how many ticks it has done.
+    /// Stops it, and says how long each of its ticks took, in nanoseconds.
     ///
     /// # Panics
     ///
     /// When the background panicked.
-    pub fn stop(mut self) -> u64 {
+    pub fn stop(mut self) -> Histogram<u64> {
         drop(self.stop.take());
         let thread = self
             .thread
