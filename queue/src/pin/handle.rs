@@ -1,0 +1,128 @@
+//! What a pin is taken by.
+
+use std::fmt;
+use std::ptr::NonNull;
+
+use super::table::{Table, Words};
+use super::word::COUNT_MAX;
+use super::{Pin, PinError, Shape, Slot};
+use crate::sync::Arc;
+
+/// A way to one slot. While one lives, the slot is not used for another registration.
+pub struct Handle<S: Shape> {
+    registration: Arc<Registration<S>>,
+    /// The registration's slot, and its table: here as well, so that taking a pin need not fetch
+    /// the registration.
+    words: NonNull<Words>,
+    table: NonNull<Table<S>>,
+}
+
+// SAFETY: the pointers are references that the registration keeps alive, to what is `Sync`.
+unsafe impl<S: Shape> Send for Handle<S> {}
+// SAFETY: as above.
+unsafe impl<S: Shape> Sync for Handle<S> {}
+
+/// The use of a slot, from its registration until its last handle goes.
+pub(super) struct Registration<S: Shape> {
+    table: Arc<Table<S>>,
+    slot: Slot,
+}
+
+impl<S: Shape> Registration<S> {
+    pub(super) fn new(table: Arc<Table<S>>, slot: Slot) -> Self {
+        Self { table, slot }
+    }
+}
+
+impl<S: Shape> Drop for Registration<S> {
+    fn drop(&mut self) {
+        self.table.vacant.push(self.slot);
+    }
+}
+
+impl<S: Shape> Handle<S> {
+    pub(super) fn new(registration: Registration<S>, words: &Words) -> Self {
+        Self {
+            words: NonNull::from(words),
+            table: NonNull::from(&*registration.table),
+            registration: Arc::new(registration),
+        }
+    }
+
+    /// Which slot.
+    pub fn slot(&self) -> Slot {
+        self.registration.slot
+    }
+
+    /// What its owner, its handles and its pins share.
+    pub fn table(&self) -> &Arc<Table<S>> {
+        &self.registration.table
+    }
+
+    /// Takes a pin on the current cell: never waits, takes no lock.
+    ///
+    /// # Errors
+    ///
+    /// [`PinError::Closed`], for good; [`PinError::TooManyPins`] if the cell has 2³¹ already.
+    #[inline]
+    pub fn acquire(&self) -> Result<Pin<S>, PinError> {
+        let word = &self.words().pins;
+        // This look keeps the adds on a closed word from adding up: who has seen it closed does
+        // not add again, so that there is at most one such add per thread.
+        if word.shown().is_closed() {
+            return Err(PinError::Closed);
+        }
+        let shown = word.enter();
+        if shown.is_closed() {
+            return Err(PinError::Closed);
+        }
+        // SAFETY: the word has counted us on its cell.
+        let pin = unsafe { Pin::new(self.words, self.table, shown.cell()) };
+        if shown.count() >= COUNT_MAX {
+            // Dropped as any other: the word may have been turned over by now.
+            return Err(PinError::TooManyPins);
+        }
+        Ok(pin)
+    }
+
+    /// Whether no pin can be taken any more.
+    #[inline]
+    pub fn is_closed(&self) -> bool {
+        self.words().pins.shown().is_closed()
+    }
+
+    #[inline]
+    pub(crate) fn words(&self) -> &Words {
+        // SAFETY: the registration keeps the table, and the table its slots.
+        unsafe { self.words.as_ref() }
+    }
+
+    #[inline]
+    pub(crate) fn shared(&self) -> &Table<S> {
+        // SAFETY: the registration keeps the table.
+        unsafe { self.table.as_ref() }
+    }
+}
+
+impl<S: Shape> Clone for Handle<S> {
+    fn clone(&self) -> Self {
+        let Self {
+            registration,
+            words,
+            table,
+        } = self;
+        Self {
+            registration: Arc::clone(registration),
+            words: *words,
+            table: *table,
+        }
+    }
+}
+
+impl<S: Shape> fmt::Debug for Handle<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle")
+            .field("slot", &self.slot())
+            .finish_non_exhaustive()
+    }
+}
