@@ -2,8 +2,8 @@
 //!
 //! [`baseline`] is the yardstick; [`workload`] says what both sides are given to do, and
 //! [`side`] lets the same code drive the one and the other; [`floor`] is what the bare machine
-//! needs for the heart of it. [`report`] measures all of them in one process run and prints the
-//! table; the benches of `benches/` measure the same things with criterion.
+//! needs for the heart of it. A [`job`] is what is timed. [`report`] times all of them in one process
+//! run and prints the table; the benches of `benches/` time the same jobs with criterion.
 
 #![forbid(unsafe_code)]
 
@@ -12,4 +12,5 @@ pub mod baseline;
 pub mod side;
 pub mod floor;
 pub mod sample;
+pub mod job;
 pub mod report;

@@ -7,7 +7,7 @@ mod table;
 mod json;
 mod rows;
 
-pub use options::{BadOption, Options};
 pub use goal::Goal;
+pub use options::{BadOption, Options};
 pub use row::{Report, Row, Unit};
 pub use rows::measure;

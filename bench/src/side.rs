@@ -12,7 +12,7 @@ use hdrhistogram::Histogram;
 
 use crate::workload::Node;
 
-pub use usual::{Usual, UsualHandle};
+pub use usual::{Usual, UsualHandle, UsualServed};
 
 /// Collections, and whoever keeps them.
 pub trait Side: Sized + Send + 'static {
@@ -20,6 +20,10 @@ pub trait Side: Sized + Send + 'static {
     type Handle: Handle;
     /// A tick that is ready to be sent.
     type Tick: Send;
+    /// The side on a thread of its own.
+    type Served: Served;
+    /// The side on a thread of its own that ticks.
+    type Ticking: Ticking;
 
     /// Nobody's collections yet.
     fn new() -> Self;
@@ -54,11 +58,11 @@ pub trait Side: Sized + Send + 'static {
     fn since(&self, id: u64) -> u64;
 
     /// Lets the side run on a thread of its own.
-    fn spawn(self) -> impl Served;
+    fn spawn(self) -> Self::Served;
 
     /// Lets the side run on a thread of its own that moves the upper of the first `len` collections
     /// by one, so often.
-    fn spawn_ticking(self, len: u64, every: Duration) -> impl Ticking;
+    fn spawn_ticking(self, len: u64, every: Duration) -> Self::Ticking;
 }
 
 /// The hold that a side gives out.

@@ -28,7 +28,11 @@ fn run(options: &Options) -> io::Result<()> {
     if options.help {
         return writeln!(io::stdout(), "{}", Options::HELP);
     }
-    let scale = if options.quick { Scale::Quick } else { Scale::Full };
+    let scale = if options.quick {
+        Scale::Quick
+    } else {
+        Scale::Full
+    };
     let report = report::measure(scale, |name| {
         // Progress is for whoever watches; nobody minds if nobody does.
         writeln!(io::stderr(), "measuring {name}").ok();
@@ -36,7 +40,10 @@ fn run(options: &Options) -> io::Result<()> {
     write!(io::stdout(), "{report}")?;
     if let Some(file) = &options.json {
         report.write_json(file).map_err(|error| {
-            io::Error::new(error.kind(), format!("cannot write {}: {error}", file.display()))
+            io::Error::new(
+                error.kind(),
+                format!("cannot write {}: {error}", file.display()),
+            )
         })?;
     }
     Ok(())

@@ -34,7 +34,11 @@ mod tests {
 
     #[test]
     fn rows_are_written_with_null_where_a_figure_does_not_apply() {
-        let goal = Goal { text: "≤ 15 ns", at_most: Some(15.0), ..Goal::default() };
+        let goal = Goal {
+            text: "≤ 15 ns",
+            at_most: Some(15.0),
+            ..Goal::default()
+        };
         let mut report = Report::default();
         report.push(Row::nanoseconds("one", 10.0, 500.0).floor(5.0).goal(goal));
         report.push(Row::bytes("two", None, 300.0));

@@ -76,7 +76,11 @@ mod tests {
 
     #[test]
     fn options_come_in_any_order() {
-        let both = Options { json: Some("a.json".into()), quick: true, help: false };
+        let both = Options {
+            json: Some("a.json".into()),
+            quick: true,
+            help: false,
+        };
         assert_eq!(parse(&["--json", "a.json", "--quick"]), Ok(both.clone()));
         assert_eq!(parse(&["--quick", "--json", "a.json"]), Ok(both));
         assert_eq!(parse(&[]), Ok(Options::default()));

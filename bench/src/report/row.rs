@@ -47,12 +47,20 @@ pub enum Unit {
 
 impl Row {
     /// A row in nanoseconds, without a goal yet.
-    pub fn nanoseconds(name: &str, ours: impl Into<Option<f64>>, baseline: impl Into<Option<f64>>) -> Self {
+    pub fn nanoseconds(
+        name: &str,
+        ours: impl Into<Option<f64>>,
+        baseline: impl Into<Option<f64>>,
+    ) -> Self {
         Self::new(name, Unit::Ns, ours.into(), baseline.into())
     }
 
     /// A row in bytes, without a goal yet.
-    pub fn bytes(name: &str, ours: impl Into<Option<f64>>, baseline: impl Into<Option<f64>>) -> Self {
+    pub fn bytes(
+        name: &str,
+        ours: impl Into<Option<f64>>,
+        baseline: impl Into<Option<f64>>,
+    ) -> Self {
         Self::new(name, Unit::Bytes, ours.into(), baseline.into())
     }
 
@@ -74,7 +82,16 @@ impl Row {
     fn new(name: &str, unit: Unit, ours: Option<f64>, baseline: Option<f64>) -> Self {
         let ratio = ours.zip(baseline).map(|(ours, baseline)| baseline / ours);
         let ratio = ratio.filter(|ratio| ratio.is_finite());
-        Self { name: name.to_owned(), unit, ours, baseline, ratio, floor: None, goal: None, met: None }
+        Self {
+            name: name.to_owned(),
+            unit,
+            ours,
+            baseline,
+            ratio,
+            floor: None,
+            goal: None,
+            met: None,
+        }
     }
 }
 

@@ -12,7 +12,11 @@ impl fmt::Display for Report {
             .chain(self.rows.iter().map(cells))
             .collect();
         let width = |column: usize| {
-            lines.iter().map(|line| line[column].chars().count()).max().unwrap_or_default()
+            lines
+                .iter()
+                .map(|line| line[column].chars().count())
+                .max()
+                .unwrap_or_default()
         };
         let widths: [usize; 7] = std::array::from_fn(width);
         for [what, ours, baseline, ratio, floor, met, goal] in &lines {
@@ -30,12 +34,14 @@ impl fmt::Display for Report {
 }
 
 fn cells(row: &Row) -> [String; 7] {
-    let figure = |figure: Option<f64>| figure.map_or_else(String::new, |it| with_unit(it, row.unit));
+    let figure =
+        |figure: Option<f64>| figure.map_or_else(String::new, |it| with_unit(it, row.unit));
     [
         row.name.clone(),
         figure(row.ours),
         figure(row.baseline),
-        row.ratio.map_or_else(String::new, |ratio| format!("{} ×", digits(ratio))),
+        row.ratio
+            .map_or_else(String::new, |ratio| format!("{} ×", digits(ratio))),
         figure(row.floor),
         match row.met {
             Some(true) => "met".to_owned(),
@@ -81,14 +87,25 @@ mod tests {
     #[test]
     fn figures_are_short_and_thousands_apart() {
         let figures = [0.5, 9.994, 12.34, 99.96, 100.4, 1234.0, 6_400_000.0].map(digits);
-        assert_eq!(figures, ["0.50", "9.99", "12.3", "100.0", "100", "1,234", "6,400,000"]);
+        assert_eq!(
+            figures,
+            ["0.50", "9.99", "12.3", "100.0", "100", "1,234", "6,400,000"]
+        );
     }
 
     #[test]
     fn the_table_says_what_is_met_and_what_is_not() {
-        let goal = |most| Goal { text: "at most", at_most: Some(most), ..Goal::default() };
+        let goal = |most| Goal {
+            text: "at most",
+            at_most: Some(most),
+            ..Goal::default()
+        };
         let mut report = Report::default();
-        report.push(Row::nanoseconds("a_row", 10.0, 1000.0).floor(5.0).goal(goal(10.0)));
+        report.push(
+            Row::nanoseconds("a_row", 10.0, 1000.0)
+                .floor(5.0)
+                .goal(goal(10.0)),
+        );
         report.push(Row::bytes("longer_row", 20.0, None).goal(goal(10.0)));
         report.push(Row::bytes("without", 20.0, None));
         let expected = "\

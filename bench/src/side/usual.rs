@@ -30,6 +30,8 @@ pub struct UsualHandle {
 impl Side for Usual {
     type Handle = UsualHandle;
     type Tick = Vec<(u64, u64)>;
+    type Served = UsualServed;
+    type Ticking = Running;
 
     fn new() -> Self {
         let (baseline, background) = Baseline::new();
@@ -96,14 +98,14 @@ impl Side for Usual {
             .expect("no collection of a bench is gone")
     }
 
-    fn spawn(self) -> impl Served {
+    fn spawn(self) -> UsualServed {
         UsualServed {
             _running: self.background.spawn(),
             baseline: self.baseline,
         }
     }
 
-    fn spawn_ticking(self, len: u64, every: Duration) -> impl Ticking {
+    fn spawn_ticking(self, len: u64, every: Duration) -> Running {
         let uppers = self.prepare_tick(len, 0);
         let uppers = uppers
             .into_iter()
@@ -141,7 +143,8 @@ impl Handle for UsualHandle {
     }
 }
 
-struct UsualServed {
+/// The usual way, with its background at work.
+pub struct UsualServed {
     baseline: Baseline,
     _running: Running,
 }
