@@ -41,9 +41,9 @@ pub trait Side: Sized + Send + 'static {
     /// there for all to read.
     fn tick(&mut self, tick: Self::Tick);
 
-    /// Keeps one collection readable from `time` on and no further, by its policy, and does all
+    /// Keeps collections readable from `time` on and no further, by their policies, and does all
     /// that follows from it.
-    fn hold_back(&mut self, id: u64, time: u64);
+    fn hold_back(&mut self, ids: &[u64], time: u64);
 
     /// Takes a hold at a time of choice.
     fn acquire_at(&mut self, id: u64, time: u64) -> HoldOf<Self>;

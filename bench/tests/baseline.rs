@@ -21,14 +21,16 @@ fn describe(nodes: impl Iterator<Item = Node>) -> Vec<Description> {
 
 fn of_forest(len: u64) -> (Baseline, Background) {
     let (baseline, background) = Baseline::new();
-    baseline.create(describe(workload::forest(len))).unwrap();
+    baseline
+        .create(describe(workload::forest(len)))
+        .expect("a forest can be created");
     (baseline, background)
 }
 
 fn tick(baseline: &Baseline, background: &mut Background, len: u64, upper: u64) {
     let mut answer = baseline.report_uppers((0..len).map(|id| (id, upper)).collect());
     background.turn();
-    answer.try_recv().unwrap();
+    answer.try_recv().expect("the background has been turned");
 }
 
 fn at(time: u64) -> Antichain<u64> {

@@ -7,16 +7,17 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Interval, MissedTickBehavior};
+use tokio::time;
 
 use super::collections::{Changes, Collections, Policy};
 use super::hold::HoldChange;
 use super::lock;
 use crate::sample::nanosecond_histogram;
 
-/// How many changes of holds are merged and applied under one lock at most. More would keep the
-/// lock for longer, less would take it more often.
-pub const HOLD_CHANGES_MAX: usize = 1024;
+/// How many changes of holds are merged and applied under one lock at most, and before the next
+/// tick. More would keep the lock for longer; with less the changes would pile up where ticks follow
+/// one another.
+pub const HOLD_CHANGES_MAX: usize = 4096;
 
 /// What is asked of the background. A dropped `answer` says that it was not done.
 pub enum Command {
@@ -54,7 +55,8 @@ pub struct Background {
 }
 
 struct Ticks {
-    interval: Interval,
+    every: Duration,
+    next: time::Instant,
     uppers: Vec<(u64, u64)>,
     /// How long each tick took, in nanoseconds.
     took: Histogram<u64>,
@@ -95,12 +97,12 @@ impl Background {
                 .expect("a runtime without I/O needs nothing of the system");
             runtime.block_on(async {
                 self.ticks = ticking.map(|(every, uppers)| {
-                    let mut interval = tokio::time::interval(every);
-                    interval.set_missed_tick_behavior(MissedTickBehavior::Skip);
+                    let took = nanosecond_histogram();
                     Ticks {
-                        interval,
+                        every,
+                        next: time::Instant::now() + every,
                         uppers,
-                        took: nanosecond_histogram(),
+                        took,
                     }
                 });
                 tokio::select! { () = self.run() => {}, _ = stopped => {} }
@@ -140,9 +142,13 @@ impl Background {
 
     async fn run(&mut self) {
         loop {
+            // The timers of the runtime are late when there is much to receive, so we look ourselves.
+            if let Some(ticks) = &mut self.ticks
+                && ticks.next <= time::Instant::now()
+            {
+                ticks.tick(&self.collections);
+            }
             tokio::select! {
-                biased;
-                () = next_tick(&mut self.ticks) => self.tick(),
                 received = self.hold_changes.recv_many(&mut self.received, HOLD_CHANGES_MAX) => {
                     if received == 0 {
                         break;
@@ -150,20 +156,9 @@ impl Background {
                     self.apply_hold_changes();
                 }
                 Some(command) = self.commands.recv() => self.obey(command),
+                () = next_tick(&self.ticks) => {}
             }
         }
-    }
-
-    fn tick(&mut self) {
-        let Some(ticks) = &mut self.ticks else { return };
-        for (_, upper) in &mut ticks.uppers {
-            *upper += 1;
-        }
-        let start = Instant::now();
-        lock(&self.collections).report_uppers(&ticks.uppers);
-        ticks
-            .took
-            .saturating_record(start.elapsed().as_nanos() as u64);
     }
 
     fn apply_hold_changes(&mut self) {
@@ -200,10 +195,24 @@ impl Background {
     }
 }
 
+impl Ticks {
+    fn tick(&mut self, collections: &Mutex<Collections>) {
+        for (_, upper) in &mut self.uppers {
+            *upper += 1;
+        }
+        let start = Instant::now();
+        lock(collections).report_uppers(&self.uppers);
+        self.took
+            .saturating_record(start.elapsed().as_nanos() as u64);
+        // What was missed is missed.
+        self.next = (self.next + self.every).max(time::Instant::now());
+    }
+}
+
 /// Never, when there are no ticks.
-async fn next_tick(ticks: &mut Option<Ticks>) {
+async fn next_tick(ticks: &Option<Ticks>) {
     match ticks {
-        Some(ticks) => drop(ticks.interval.tick().await),
+        Some(ticks) => time::sleep_until(ticks.next).await,
         None => std::future::pending().await,
     }
 }

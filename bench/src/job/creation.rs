@@ -7,6 +7,10 @@ use crate::workload;
 
 /// Creates so many collections in one batch, so often, each time on a new side; until all of them
 /// can be used.
+///
+/// # Panics
+///
+/// When the last of them cannot be read.
 pub fn sample<S: Side>(len: u64, operations: u64) -> Duration {
     let mut took = Duration::ZERO;
     for _ in 0..operations {

@@ -82,6 +82,10 @@ impl<S: Side> Readers<S> {
 }
 
 /// Runs both so many times at the same time, and gives the time that one of them took, on average.
+///
+/// # Panics
+///
+/// When one of them does.
 pub fn two_threads(operations: u64, one: impl Fn() + Send, other: impl Fn() + Send) -> Duration {
     let start = &Barrier::new(2);
     thread::scope(|scope| {

@@ -106,6 +106,10 @@ impl Channel for Crossbeam {
 }
 
 /// One thread sends and receives so many messages, some at a time.
+///
+/// # Panics
+///
+/// When a message does not come, or not in its turn.
 pub fn one_thread<C: Channel>(operations: u64) -> Duration {
     let (sender, mut receiver) = C::new();
     let rounds = operations.div_ceil(DEPTH);

@@ -11,33 +11,45 @@ use crate::workload::Node;
 /// every time of the bench.
 const FAR: u64 = 1 << 40;
 
-/// A graph whose last collection alone keeps all others back.
+/// A graph in which some collections keep all others back.
 pub struct Travel<S: Side> {
     side: S,
-    last: u64,
+    /// Those that let go, in one command.
+    from: Vec<u64>,
     time: u64,
 }
 
 impl<S: Side> Travel<S> {
-    /// The collections of a graph that all lead to the last one, or to the first.
-    ///
-    /// # Panics
-    ///
-    /// When there are no collections.
-    pub fn new(nodes: impl Iterator<Item = Node>) -> Self {
-        let mut last = 0;
-        let mut side: S = populated(nodes.inspect(|node| last = node.id));
-        side.hold_back(last, 1);
-        let tick = side.prepare_tick(last, FAR);
+    /// The last collection alone keeps all back that it depends on.
+    pub fn to_the_first(nodes: impl Iterator<Item = Node>) -> Self {
+        let nodes: Vec<Node> = nodes.collect();
+        let last = nodes.iter().map(|node| node.id).max();
+        Self::new(nodes, last.into_iter().collect())
+    }
+
+    /// All collections that depend on another one keep it back: the change comes to it from all of
+    /// them at once.
+    pub fn from_all(nodes: impl Iterator<Item = Node>) -> Self {
+        let nodes: Vec<Node> = nodes.collect();
+        let dependents = nodes.iter().filter(|node| !node.dependencies.is_empty());
+        let from = dependents.map(|node| node.id).collect();
+        Self::new(nodes, from)
+    }
+
+    fn new(nodes: Vec<Node>, from: Vec<u64>) -> Self {
+        let len = nodes.len() as u64;
+        let mut side: S = populated(nodes.into_iter());
+        side.hold_back(&from, 1);
+        let tick = side.prepare_tick(len, FAR);
         side.tick(tick);
         Self {
             side,
-            last,
+            from,
             time: 1,
         }
     }
 
-    /// Lets the last one go a step further, so often.
+    /// Lets them go a step further, so often.
     ///
     /// # Panics
     ///
@@ -45,7 +57,7 @@ impl<S: Side> Travel<S> {
     pub fn sample(&mut self, operations: u64) -> Duration {
         let took = timed(operations, || {
             self.time += 1;
-            self.side.hold_back(self.last, self.time);
+            self.side.hold_back(&self.from, self.time);
         });
         assert_eq!(
             self.side.since(0),

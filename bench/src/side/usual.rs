@@ -69,10 +69,12 @@ impl Side for Usual {
         answer.try_recv().expect(ANSWERED);
     }
 
-    fn hold_back(&mut self, id: u64, time: u64) {
-        let mut answer = self
-            .baseline
-            .set_policies(vec![(id, Policy::ValidFrom(time))]);
+    fn hold_back(&mut self, ids: &[u64], time: u64) {
+        let policies = ids
+            .iter()
+            .map(|&id| (id, Policy::ValidFrom(time)))
+            .collect();
+        let mut answer = self.baseline.set_policies(policies);
         self.background.turn();
         answer.try_recv().expect(ANSWERED);
     }

@@ -18,8 +18,8 @@ pub(super) struct Chain {
 /// map have a row of their own.
 pub(super) fn measure<Ours: Side, Baseline: Side>(scale: Scale) -> Chain {
     let len = scale.collections(COLLECTIONS);
-    let mut ours = Travel::<Ours>::new(workload::chain(len));
-    let mut baseline = Travel::<Baseline>::new(workload::chain(len));
+    let mut ours = Travel::<Ours>::to_the_first(workload::chain(len));
+    let mut baseline = Travel::<Baseline>::to_the_first(workload::chain(len));
     let mut tracker = Tracker::chain(len);
     let mut advance = || assert!(tracker.advance() as u64 >= 2 * (len - 1), "all have moved");
     let [ours, tracker, baseline] = medians(

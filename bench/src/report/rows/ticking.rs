@@ -1,6 +1,6 @@
 //! Holds while everything ticks.
 
-use crate::job::ticking::{EVERY, Watched};
+use crate::job::ticking::{EVERY, ReadersWhileTicking, Watched};
 use crate::report::{Goal, Row};
 use crate::sample::Scale;
 use crate::side::Side;
@@ -15,8 +15,8 @@ pub(super) struct WhileTicking {
 
 pub(super) fn measure<Ours: Side, Baseline: Side>(scale: Scale) -> WhileTicking {
     let len = scale.collections(COLLECTIONS);
-    let ours = Watched::new::<Ours>(len, scale.watch());
-    let baseline = Watched::new::<Baseline>(len, scale.watch());
+    let ours = ReadersWhileTicking::<Ours>::new(len).watch(scale.watch());
+    let baseline = ReadersWhileTicking::<Baseline>::new(len).watch(scale.watch());
     let row = |name: &str, of: fn(&Watched) -> u64| {
         Row::nanoseconds(name, of(&ours) as f64, of(&baseline) as f64)
     };

@@ -1,0 +1,36 @@
+//! Acquire and drop while 10,000 collections tick every millisecond on another thread.
+
+#![forbid(unsafe_code)]
+
+use std::time::Duration;
+
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main};
+use lowwater_bench::job::ticking::ReadersWhileTicking;
+use lowwater_bench::sample::Scale;
+use lowwater_bench::side::{Side, Usual};
+
+fn ticking(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("while_ticking");
+    side::<Usual>(&mut group, "baseline");
+    group.finish();
+}
+
+fn side<S: Side>(group: &mut BenchmarkGroup<'_, WallTime>, name: &str) {
+    let mut readers = ReadersWhileTicking::<S>::new(Scale::of_bench().collections(10_000));
+    group.bench_function(format!("acquire_and_drop/{name}"), |bencher| {
+        bencher.iter_custom(|operations| readers.sample(operations));
+    });
+    // Only the releases are timed, and each thousand of them waits for two ticks before.
+    let short = Duration::from_millis(50);
+    group
+        .sample_size(10)
+        .warm_up_time(short)
+        .measurement_time(short);
+    group.bench_function(format!("release/{name}"), |bencher| {
+        bencher.iter_custom(|operations| readers.release(operations));
+    });
+}
+
+criterion_group!(benches, ticking);
+criterion_main!(benches);
