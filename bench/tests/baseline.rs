@@ -133,24 +133,55 @@ fn a_hold_before_since_is_refused() {
 }
 
 #[test]
-fn a_background_that_runs_answers_and_ends_when_it_is_stopped() {
+fn a_collection_starts_where_what_it_depends_on_can_be_read() {
+    let (baseline, mut background) = of_forest(1);
+    tick(&baseline, &mut background, 1, 50);
+    baseline
+        .create(describe(workload::chain(2).skip(1)))
+        .unwrap();
+    assert_eq!(baseline.since(1), at(50 - LAG));
+    assert_eq!(baseline.since(0), at(50 - LAG));
+}
+
+#[test]
+fn an_upper_does_not_go_back() {
+    let (baseline, mut background) = of_forest(1);
+    tick(&baseline, &mut background, 1, 50);
+    tick(&baseline, &mut background, 1, 40);
+    assert_eq!(baseline.frontiers(0).unwrap().upper, at(50));
+}
+
+#[test]
+fn a_background_that_runs_answers() {
     let (baseline, background) = of_forest(10);
     let running = background.spawn();
-    let hold = baseline.acquire(0).unwrap();
+    let hold = baseline.acquire(3).unwrap();
     baseline
-        .report_uppers(vec![(0, 50)])
+        .report_uppers(vec![(3, 50)])
         .blocking_recv()
         .unwrap();
-    assert_eq!(baseline.since(0), at(0));
+    assert_eq!(baseline.since(3), at(0));
     drop(hold);
-    assert_eq!(running.stop().len(), 0);
-    assert_eq!(baseline.frontiers(0).unwrap().implied, at(50 - LAG));
-    assert_eq!(
-        baseline.since(0),
-        at(0),
-        "the nine that depend on it have not moved"
-    );
+    running.stop();
     assert!(baseline.report_uppers(vec![]).blocking_recv().is_err());
+}
+
+#[test]
+fn a_background_that_is_stopped_applies_what_was_sent_before() {
+    let (baseline, background) = of_forest(10);
+    let running = background.spawn();
+    baseline
+        .report_uppers(vec![(3, 50)])
+        .blocking_recv()
+        .unwrap();
+    let hold = baseline.acquire_at(3, 50 - LAG).unwrap();
+    baseline
+        .report_uppers(vec![(3, 60)])
+        .blocking_recv()
+        .unwrap();
+    drop(vec![hold; 50_000]);
+    assert_eq!(running.stop().len(), 0);
+    assert_eq!(baseline.since(3), at(60 - LAG));
 }
 
 #[test]
