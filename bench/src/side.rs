@@ -18,6 +18,8 @@ pub use usual::{Usual, UsualHandle, UsualServed};
 pub trait Side: Sized + Send + 'static {
     /// What a reader has of one collection.
     type Handle: Handle;
+    /// What finds a collection by its id.
+    type Finder: Finder;
     /// A tick that is ready to be sent.
     type Tick: Send;
     /// The side on a thread of its own.
@@ -33,6 +35,14 @@ pub trait Side: Sized + Send + 'static {
 
     /// What a reader has of a collection.
     fn handle(&self, id: u64) -> Self::Handle;
+
+    /// Creates a batch in which each collection has a shard in memory, where the side knows shards.
+    fn create_with_shards(&mut self, nodes: Vec<Node>) {
+        self.create(nodes);
+    }
+
+    /// What finds a collection by its id.
+    fn finder(&self) -> Self::Finder;
 
     /// A new upper for all of the first `len` collections, in one command.
     fn prepare_tick(&self, len: u64, upper: u64) -> Self::Tick;
@@ -76,11 +86,17 @@ pub trait Handle: Clone + Send + Sync + 'static {
     /// Takes a hold at the implied capability, by the handle.
     fn acquire(&self) -> Self::Hold;
 
-    /// Takes a hold at the implied capability of any collection, by its id.
-    fn acquire_by_id(&self, id: u64) -> Self::Hold;
-
     /// Another hold like it.
     fn clone_hold(hold: &Self::Hold) -> Self::Hold;
+}
+
+/// What finds a collection by its id.
+pub trait Finder: Send + Sync + 'static {
+    /// A read hold.
+    type Hold: Send + 'static;
+
+    /// Takes a hold at the implied capability of any collection.
+    fn acquire(&self, id: u64) -> Self::Hold;
 }
 
 /// A side that runs on a thread of its own.

@@ -17,7 +17,7 @@ pub fn sample<S: Side>(len: u64, operations: u64) -> Duration {
         let mut side = S::new();
         let nodes = workload::forest(len).collect();
         let start = Instant::now();
-        side.create(nodes);
+        side.create_with_shards(nodes);
         took += start.elapsed();
         assert_eq!(side.since(len - 1), 0, "it can be read");
     }

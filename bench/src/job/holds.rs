@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use super::populated;
 use crate::sample::timed;
-use crate::side::{Handle, Side};
+use crate::side::{Finder, Handle, Side};
 use crate::workload;
 
 /// Readers of a forest.
 pub struct Readers<S: Side> {
     handles: Vec<S::Handle>,
+    finder: S::Finder,
     order: Shuffle,
     _served: S::Served,
 }
@@ -23,8 +24,10 @@ impl<S: Side> Readers<S> {
     pub fn new(len: u64) -> Self {
         let side: S = populated(workload::forest(len));
         let handles = (0..len).map(|id| side.handle(id)).collect();
+        let finder = side.finder();
         Self {
             handles,
+            finder,
             order: Shuffle::new(len),
             _served: side.spawn(),
         }
@@ -39,9 +42,8 @@ impl<S: Side> Readers<S> {
 
     /// Acquires and drops on any collection, by its id.
     pub fn by_id(&mut self, operations: u64) -> Duration {
-        let client = &self.handles[0];
         timed(operations, || {
-            drop(black_box(client.acquire_by_id(self.order.any() as u64)))
+            drop(black_box(self.finder.acquire(self.order.any() as u64)))
         })
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-use super::{Handle, HoldOf, Served, Side, Ticking};
+use super::{Finder, Handle, HoldOf, Served, Side, Ticking};
 use crate::baseline::Baseline;
 use crate::baseline::background::{Background, Running};
 use crate::baseline::collections::{Description, Policy};
@@ -29,6 +29,7 @@ pub struct UsualHandle {
 
 impl Side for Usual {
     type Handle = UsualHandle;
+    type Finder = Baseline;
     type Tick = Vec<(u64, u64)>;
     type Served = UsualServed;
     type Ticking = Running;
@@ -57,6 +58,10 @@ impl Side for Usual {
             baseline: self.baseline.clone(),
             id,
         }
+    }
+
+    fn finder(&self) -> Baseline {
+        self.baseline.clone()
     }
 
     fn prepare_tick(&self, len: u64, upper: u64) -> Self::Tick {
@@ -131,17 +136,21 @@ impl Handle for UsualHandle {
 
     #[inline]
     fn acquire(&self) -> Hold {
-        self.acquire_by_id(self.id)
-    }
-
-    #[inline]
-    fn acquire_by_id(&self, id: u64) -> Hold {
-        self.baseline.acquire(id).expect(EXISTS)
+        self.baseline.acquire(self.id).expect(EXISTS)
     }
 
     #[inline]
     fn clone_hold(hold: &Hold) -> Hold {
         hold.clone()
+    }
+}
+
+impl Finder for Baseline {
+    type Hold = Hold;
+
+    #[inline]
+    fn acquire(&self, id: u64) -> Hold {
+        Baseline::acquire(self, id).expect(EXISTS)
     }
 }
 
