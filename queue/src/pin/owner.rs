@@ -53,7 +53,20 @@ impl<S: Shape> Owner<S> {
     ///
     /// There are four billion slots already.
     pub fn register(&mut self, capability: S::Capability, view: S::View) -> Handle<S> {
+        self.register_with(|_| (capability, view))
+    }
+
+    /// As [`register`](Self::register), where what is carried and shown names the slot.
+    ///
+    /// # Panics
+    ///
+    /// There are four billion slots already.
+    pub fn register_with(
+        &mut self,
+        fill: impl FnOnce(Slot) -> (S::Capability, S::View),
+    ) -> Handle<S> {
         let slot = self.vacant_slot();
+        let (capability, view) = fill(slot);
         self.publish(slot, view);
         let cell = self.filled_pin_cell(capability);
         let _closed = self.words(slot).pins.turn_over(cell);

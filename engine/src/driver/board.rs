@@ -1,0 +1,120 @@
+//! What other threads see, as the state wants it shown.
+
+use std::sync::Arc;
+
+use lowwater_queue::{CellId, Owner, Slot};
+
+use crate::client::Collection;
+use crate::effect::Readers;
+use crate::frontier::{Frontiers, Since, Time};
+use crate::id::{CollectionId, Key};
+use crate::input::Cell;
+use crate::link::{Capability, Freed, Handle, Link, Shared, View};
+
+/// The owner's end of pins and published views.
+pub(super) struct Board<I: CollectionId, T: Time> {
+    owner: Owner<Shared<I, T>>,
+    link: Arc<Link<I, T>>,
+    /// By slot, so that no slot is given out again while its collection is alive.
+    handles: Vec<Option<Handle<I, T>>>,
+    /// Something is shown since the turn began.
+    turning: bool,
+}
+
+impl<I: CollectionId, T: Time> Board<I, T> {
+    pub(super) fn new(owner: Owner<Shared<I, T>>, link: Arc<Link<I, T>>) -> Self {
+        Board {
+            owner,
+            link,
+            handles: Vec::new(),
+            turning: false,
+        }
+    }
+
+    /// A cell has lost its last pin.
+    pub(super) fn reclaim(&mut self, freed: Freed<I, T>) -> Cell {
+        Cell(self.owner.reclaim(freed).index())
+    }
+
+    /// Several views that are read together are from now on those of this turn.
+    pub(super) fn end_turn(&mut self) {
+        if std::mem::take(&mut self.turning) {
+            self.owner.end_turn();
+        }
+    }
+
+    /// The handle of a collection that was opened.
+    pub(super) fn collection(&self, id: I, key: Key) -> Collection<I, T> {
+        let handle = self.handles[key.slot as usize].as_ref();
+        let handle = handle.expect("a collection has its handle until it is removed");
+        Collection::new(id, handle.clone(), &self.link)
+    }
+
+    /// Takes no new pins from now on, and lets nothing be found.
+    pub(super) fn close_all(&mut self) {
+        for handle in self.handles.iter().flatten() {
+            // Cells that still have pins keep what they need; nobody is left to count them.
+            let _retired = self.owner.close(handle.slot());
+        }
+        self.link.directory.clear();
+    }
+
+    fn begin_turn(&mut self) {
+        if !std::mem::replace(&mut self.turning, true) {
+            self.owner.begin_turn();
+        }
+    }
+}
+
+impl<I: CollectionId, T: Time> Readers<I, T> for Board<I, T> {
+    fn open(&mut self, id: I, generation: u64, frontiers: Frontiers<T>) -> u32 {
+        self.begin_turn();
+        let since = frontiers.implied.clone();
+        let handle = self.owner.register_with(|slot| {
+            let key = Key {
+                slot: slot.index(),
+                generation,
+            };
+            (Capability { id, key, since }, View { key, frontiers })
+        });
+        let slot = handle.slot().index();
+        if self.handles.len() <= slot as usize {
+            self.handles.resize_with(slot as usize + 1, || None);
+        }
+        self.link.directory.insert(id, handle.clone());
+        self.handles[slot as usize] = Some(handle);
+        slot
+    }
+
+    #[inline]
+    fn retire(&mut self, id: I, key: Key, implied: &Since<T>) -> Option<Cell> {
+        let capability = Capability {
+            id,
+            key,
+            since: implied.clone(),
+        };
+        let retired = self.owner.retire(Slot::from_index(key.slot), capability);
+        retired.map(|cell| Cell(cell.index()))
+    }
+
+    fn close(&mut self, key: Key) -> Option<Cell> {
+        let retired = self.owner.close(Slot::from_index(key.slot));
+        retired.map(|cell| Cell(cell.index()))
+    }
+
+    fn pins(&self, cell: Cell) -> u64 {
+        self.owner.pins(CellId::from_index(cell.0))
+    }
+
+    #[inline]
+    fn publish(&mut self, key: Key, frontiers: Frontiers<T>) {
+        self.begin_turn();
+        self.owner
+            .publish(Slot::from_index(key.slot), View { key, frontiers });
+    }
+
+    fn remove(&mut self, id: I, key: Key) {
+        self.link.directory.remove(&id);
+        self.handles[key.slot as usize] = None;
+    }
+}

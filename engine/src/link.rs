@@ -1,0 +1,105 @@
+//! What the owner thread and everybody else share.
+
+use std::sync::{Arc, OnceLock};
+
+use lowwater_queue::{Directory, Sender, Sequence, Shape};
+
+use crate::command::StopReason;
+use crate::driver::Bell;
+use crate::frontier::{Frontiers, Since, Time};
+use crate::id::{CollectionId, Key, Ticket};
+use crate::message::Message;
+
+/// The types that pins and published views are made of here.
+pub(crate) struct Shared<I, T>(std::marker::PhantomData<fn() -> (I, T)>);
+
+/// What a pin on a collection keeps.
+#[derive(Debug)]
+pub(crate) struct Capability<I, T> {
+    pub(crate) id: I,
+    pub(crate) key: Key,
+    pub(crate) since: Since<T>,
+}
+
+/// What is published of a collection.
+#[derive(Debug)]
+pub(crate) struct View<T> {
+    pub(crate) key: Key,
+    pub(crate) frontiers: Frontiers<T>,
+}
+
+impl<I: CollectionId, T: Time> Shape for Shared<I, T> {
+    type Capability = Capability<I, T>;
+    type View = View<T>;
+    type Context = Arc<Line<I, T>>;
+
+    fn freed(freed: Freed<I, T>) {
+        let table = Arc::clone(freed.table());
+        // Refused: the engine is no more, and the cell goes with the table.
+        let _ = table.context().queue.send(Message::Freed(freed));
+    }
+}
+
+pub(crate) type Table<I, T> = lowwater_queue::Table<Shared<I, T>>;
+pub(crate) type Handle<I, T> = lowwater_queue::Handle<Shared<I, T>>;
+pub(crate) type Pin<I, T> = lowwater_queue::Pin<Shared<I, T>>;
+pub(crate) type Freed<I, T> = lowwater_queue::Freed<Shared<I, T>>;
+
+/// The line to the owner thread.
+pub(crate) struct Line<I: CollectionId, T: Time> {
+    pub(crate) queue: Sender<Message<I, T>, Bell>,
+    /// Why the engine takes no more requests: set before it begins to refuse them.
+    pub(crate) stopped: OnceLock<StopReason>,
+}
+
+impl<I: CollectionId, T: Time> Line<I, T> {
+    /// # Errors
+    ///
+    /// Why the engine takes no more requests.
+    pub(crate) fn check(&self) -> Result<(), StopReason> {
+        self.stopped.get().map_or(Ok(()), |reason| Err(*reason))
+    }
+
+    /// Sends, unless the engine has stopped; then the message comes back.
+    pub(crate) fn send(&self, message: Message<I, T>) -> Result<(), Message<I, T>> {
+        match self.check() {
+            Ok(()) => self.queue.send(message).map_err(|closed| closed.0),
+            Err(_) => Err(message),
+        }
+    }
+
+    /// Why a message was refused, or an answer never came.
+    pub(crate) fn stop_reason(&self) -> StopReason {
+        self.stopped.get().copied().unwrap_or(StopReason::Stopped)
+    }
+}
+
+/// What a client needs: the line, through the table, and the way to find collections.
+pub(crate) struct Link<I: CollectionId, T: Time> {
+    pub(crate) table: Arc<Table<I, T>>,
+    pub(crate) directory: Directory<I, Shared<I, T>>,
+    pub(crate) tickets: Sequence,
+}
+
+impl<I: CollectionId, T: Time> Link<I, T> {
+    pub(crate) fn line(&self) -> &Arc<Line<I, T>> {
+        self.table.context()
+    }
+}
+
+/// What a request that waits for its answer needs of the line.
+pub(crate) trait Hotline: Send + Sync {
+    fn stop_reason(&self) -> StopReason;
+    fn cancel(&self, ticket: Ticket);
+}
+
+impl<I: CollectionId, T: Time> Hotline for Link<I, T> {
+    fn stop_reason(&self) -> StopReason {
+        self.line().stop_reason()
+    }
+
+    fn cancel(&self, ticket: Ticket) {
+        // Refused: nobody keeps the request any more.
+        let _ = self.line().queue.send(Message::Cancelled(ticket));
+    }
+}

@@ -1,0 +1,231 @@
+//! What clients ask: each command is checked as a whole, then applied as a whole.
+
+use timely::PartialOrder;
+
+use crate::command::{
+    AcquireError, Command, DropError, LookupError, ReportError, SetPoliciesError, Start, Target,
+    Until, WaitError,
+};
+use crate::effect::{Answer, Effect, Granted, Readers};
+use crate::frontier::{Frontiers, Time, Upper};
+use crate::id::{CollectionId, Key, Ticket};
+use crate::policy::ReadPolicy;
+
+use super::{Named, State, answer};
+
+/// What is answered when the turn is over.
+#[derive(Debug)]
+pub(super) enum Question<I> {
+    Frontiers(Vec<I>),
+    Explain(I),
+}
+
+impl<I: CollectionId, T: Time> State<I, T> {
+    pub(super) fn obey(
+        &mut self,
+        ticket: Ticket,
+        command: Command<I, T>,
+        readers: &mut impl Readers<I, T>,
+        effects: &mut Vec<Effect<I, T>>,
+    ) {
+        let answer_now = match command {
+            Command::Create(batch) => return self.create(ticket, batch, readers, effects),
+            Command::Wait(key, until) => return self.wait(ticket, key, until, effects),
+            Command::Frontiers(ids) => {
+                return self.questions.push((ticket, Question::Frontiers(ids)));
+            }
+            Command::Explain(id) => return self.questions.push((ticket, Question::Explain(id))),
+            Command::Drop(ids) => Answer::Dropped(self.drop_collections(&ids)),
+            Command::SetPolicies(policies) => Answer::PoliciesSet(self.set_policies(policies)),
+            Command::ReportUppers(uppers) => Answer::UppersReported(self.report_uppers(&uppers)),
+            Command::ReportUppersByKey(uppers) => {
+                Answer::UppersReported(self.report_uppers_by_key(&uppers))
+            }
+            Command::Acquire(wanted) => Answer::Acquired(self.acquire(wanted)),
+        };
+        effects.push(answer(ticket, answer_now));
+    }
+
+    fn drop_collections(&mut self, ids: &[I]) -> Result<(), DropError<I>> {
+        for &id in ids {
+            let collection = self.by_id(id).ok_or(DropError::UnknownCollection(id))?;
+            if collection.is_dropped() {
+                return Err(DropError::Dropped(id));
+            }
+        }
+        for id in ids {
+            let slot = self.slot(id);
+            let collection = self.at_mut(slot);
+            collection.policy = None;
+            collection.due = true;
+            self.push(slot);
+        }
+        Ok(())
+    }
+
+    fn set_policies(
+        &mut self,
+        policies: Vec<(I, ReadPolicy<T>)>,
+    ) -> Result<(), SetPoliciesError<I>> {
+        for (id, policy) in &policies {
+            let collection = self
+                .by_id(*id)
+                .ok_or(SetPoliciesError::UnknownCollection(*id))?;
+            if collection.is_dropped() {
+                return Err(SetPoliciesError::Dropped(*id));
+            }
+            policy
+                .check()
+                .and_then(|()| policy.try_since_for(&collection.upper, &collection.implied))
+                .map_err(|error| SetPoliciesError::Policy {
+                    collection: *id,
+                    error,
+                })?;
+        }
+        for (id, policy) in policies {
+            let slot = self.slot(&id);
+            let collection = self.at_mut(slot);
+            collection.policy = Some(policy);
+            collection.due = true;
+            self.push(slot);
+        }
+        Ok(())
+    }
+
+    fn report_uppers(&mut self, uppers: &[(I, Upper<T>)]) -> Result<(), ReportError<I, T>> {
+        for (id, upper) in uppers {
+            let collection = self.by_id(*id).ok_or(ReportError::UnknownCollection(*id))?;
+            comparable(*id, &collection.upper, upper)?;
+        }
+        for (id, upper) in uppers {
+            self.upper_advanced(self.slot(id), upper);
+        }
+        Ok(())
+    }
+
+    fn report_uppers_by_key(
+        &mut self,
+        uppers: &[(Key, Upper<T>)],
+    ) -> Result<(), ReportError<I, T>> {
+        for (key, upper) in uppers {
+            if let Some(collection) = self.alive(*key) {
+                comparable(collection.id, &collection.upper, upper)?;
+            }
+        }
+        for (key, upper) in uppers {
+            if self.alive(*key).is_some() {
+                self.upper_advanced(key.slot, upper);
+            }
+        }
+        Ok(())
+    }
+
+    fn acquire(
+        &mut self,
+        wanted: Vec<(Target<I>, Start<T>)>,
+    ) -> Result<Vec<Granted<I, T>>, AcquireError<I, T>> {
+        let granted = wanted
+            .into_iter()
+            .map(|(target, start)| self.grant(target, start))
+            .collect::<Result<Vec<_>, _>>()?;
+        for Granted { key, since, .. } in &granted {
+            for time in since.frontier().iter() {
+                self.held.update((key.slot, time.clone()), 1);
+            }
+        }
+        Ok(granted)
+    }
+
+    /// What such a hold would own; nothing is counted yet.
+    fn grant(
+        &self,
+        target: Target<I>,
+        start: Start<T>,
+    ) -> Result<Granted<I, T>, AcquireError<I, T>> {
+        let id = target.id();
+        let collection = match target {
+            Target::Id(id) => self.by_id(id).ok_or(AcquireError::UnknownCollection(id))?,
+            // A handle outlives its collection, which was dropped before it went.
+            Target::Key(id, key) => self.alive(key).ok_or(AcquireError::Dropped(id))?,
+        };
+        if collection.is_dropped() {
+            return Err(AcquireError::Dropped(id));
+        }
+        let since = match start {
+            Start::Earliest => collection.since.clone(),
+            Start::At(at) if PartialOrder::less_equal(&collection.since, &at) => at,
+            Start::At(_) => {
+                let since = collection.since.clone();
+                return Err(AcquireError::TooEarly {
+                    collection: id,
+                    since,
+                });
+            }
+        };
+        Ok(Granted {
+            id,
+            key: collection.key,
+            since,
+        })
+    }
+
+    /// Answers what was asked of this turn, now that all of it has taken effect.
+    pub(super) fn answer_questions(
+        &mut self,
+        readers: &impl Readers<I, T>,
+        effects: &mut Vec<Effect<I, T>>,
+    ) {
+        for (ticket, question) in std::mem::take(&mut self.questions) {
+            effects.push(answer(
+                ticket,
+                match question {
+                    Question::Frontiers(ids) => Answer::Frontiers(self.frontiers(&ids)),
+                    Question::Explain(id) => Answer::Explained(self.explain(id, readers)),
+                },
+            ));
+        }
+    }
+
+    fn frontiers(&self, ids: &[I]) -> Result<Vec<Frontiers<T>>, LookupError<I>> {
+        let known = |&id| self.by_id(id).ok_or(LookupError::UnknownCollection(id));
+        ids.iter().map(|id| Ok(known(id)?.frontiers())).collect()
+    }
+
+    /// Looked at when the collection is visited in this turn, and whenever it changes later.
+    fn wait(&mut self, ticket: Ticket, key: Key, until: Until<T>, effects: &mut Vec<Effect<I, T>>) {
+        let refusal = match self.alive_mut(key) {
+            _ if until.is_never() => WaitError::Never,
+            None => WaitError::Gone,
+            Some(collection) => {
+                collection.watched = true;
+                self.waiters.add(key.slot, ticket, until);
+                return self.push(key.slot);
+            }
+        };
+        effects.push(answer(ticket, Answer::Waited(Err(refusal))));
+    }
+
+    /// The slot of a collection that has been checked to be there.
+    fn slot(&self, id: &I) -> u32 {
+        match self.by_id.get(id) {
+            Some(Named::Slot(slot)) => *slot,
+            Some(Named::Opening(_)) | None => unreachable!("the command was checked as a whole"),
+        }
+    }
+}
+
+/// Uppers of one collection follow each other.
+fn comparable<I, T: Time>(
+    collection: I,
+    known: &Upper<T>,
+    reported: &Upper<T>,
+) -> Result<(), ReportError<I, T>> {
+    if PartialOrder::less_equal(known, reported) || PartialOrder::less_equal(reported, known) {
+        Ok(())
+    } else {
+        Err(ReportError::Incomparable {
+            collection,
+            upper: known.clone(),
+        })
+    }
+}

@@ -1,0 +1,140 @@
+//! When which since is made durable.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::id::{Key, ShardId};
+
+/// The first wait after storage has failed; doubled with every failure that follows.
+pub(crate) const RETRY_MIN: Duration = Duration::from_millis(100);
+
+/// The longest wait between two tries.
+pub(crate) const RETRY_MAX: Duration = Duration::from_secs(10);
+
+/// Which collections wish to make their since durable, and when they are next asked for together.
+///
+/// Memory is bounded by the number of shards, however long storage is away: a collection queues
+/// once, and its wish is read when the queue is flushed, so the last one counts.
+#[derive(Debug)]
+pub(crate) struct Durability {
+    /// The least time between two writes of one shard.
+    interval: Duration,
+    /// Collections whose wish is queued. Some may be gone: their last wish is in `last`.
+    pub(crate) queued: Vec<Key>,
+    /// When `queued` is flushed, if anything is in it.
+    flush_at: Option<Duration>,
+    flushed_at: Option<Duration>,
+    /// Shards of collections that are gone, until the empty since is durable.
+    pub(crate) last: BTreeMap<ShardId, Last>,
+    /// Some of `last` is to be asked for at this time.
+    last_at: Option<Duration>,
+    failures: u32,
+    /// Requests to storage that are not answered.
+    pub(crate) requests: usize,
+}
+
+/// The wish of a shard to be given up.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Last {
+    pub(crate) key: Key,
+    pub(crate) asked: bool,
+}
+
+impl Durability {
+    pub(crate) fn new(interval: Duration) -> Self {
+        Durability {
+            interval,
+            queued: Vec::new(),
+            flush_at: None,
+            flushed_at: None,
+            last: BTreeMap::new(),
+            last_at: None,
+            failures: 0,
+            requests: 0,
+        }
+    }
+
+    /// Queues the wish of a collection: its shard is written once the interval since the last
+    /// write is over.
+    pub(crate) fn queue(&mut self, key: Key, now: Duration) {
+        self.queued.push(key);
+        if self.flush_at.is_none() {
+            let next = self
+                .flushed_at
+                .map_or(now, |flushed| flushed + self.interval);
+            self.flush_at = Some(next.max(now));
+        }
+    }
+
+    /// Wishes for the empty since of a shard, at once unless a write of it is under way.
+    pub(crate) fn queue_last(&mut self, shard: ShardId, key: Key, asked: bool, now: Duration) {
+        self.last.insert(shard, Last { key, asked });
+        if !asked {
+            self.last_at = Some(now);
+        }
+    }
+
+    /// A write of a shard that was given up is over: if it was not the last one, ask for that now.
+    pub(crate) fn last_again(&mut self, shard: ShardId, at: Duration) {
+        if let Some(last) = self.last.get_mut(&shard) {
+            last.asked = false;
+            self.last_at = Some(self.last_at.map_or(at, |earlier| earlier.min(at)));
+        }
+    }
+
+    /// When storage is next to be asked, if there is nothing new.
+    pub(crate) fn next_at(&self) -> Option<Duration> {
+        [self.flush_at, self.last_at].into_iter().flatten().min()
+    }
+
+    /// True iff `queued` is to be flushed now; it is then taken for flushed.
+    pub(crate) fn flush_due(&mut self, now: Duration) -> bool {
+        let due = self.flush_at.is_some_and(|at| at <= now);
+        if due {
+            self.flush_at = None;
+            self.flushed_at = Some(now);
+        }
+        due
+    }
+
+    /// True iff some of `last` are to be asked for now.
+    pub(crate) fn last_due(&mut self, now: Duration) -> bool {
+        let due = self.last_at.is_some_and(|at| at <= now);
+        if due {
+            self.last_at = None;
+        }
+        due
+    }
+
+    /// Everything is due now.
+    pub(crate) fn hurry(&mut self, now: Duration) {
+        if !self.queued.is_empty() {
+            self.flush_at = Some(now);
+        }
+        if self.last.values().any(|last| !last.asked) {
+            self.last_at = Some(now);
+        }
+    }
+
+    /// Storage has answered a request; `failed` if it could not write something.
+    pub(crate) fn answered(&mut self, failed: bool) {
+        self.requests -= 1;
+        self.failures = if failed { self.failures + 1 } else { 0 };
+    }
+
+    /// When what failed is tried again.
+    pub(crate) fn retry_at(&self, now: Duration) -> Duration {
+        let doublings = self.failures.saturating_sub(1).min(16);
+        now + (RETRY_MIN * (1 << doublings)).min(RETRY_MAX)
+    }
+
+    /// Leaves storage alone until `at`, but for what is given up.
+    pub(crate) fn hold_off(&mut self, at: Duration) {
+        self.flush_at = self.flush_at.map(|flush| flush.max(at));
+    }
+
+    /// True iff nothing waits for storage.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.queued.is_empty() && self.last.is_empty() && self.requests == 0
+    }
+}

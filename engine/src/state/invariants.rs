@@ -1,0 +1,142 @@
+//! What must be true after every turn.
+
+use std::collections::BTreeMap;
+
+use timely::PartialOrder;
+use timely::progress::Antichain;
+
+use crate::frontier::{Since, Time};
+use crate::id::{CollectionId, Key};
+
+use super::collection::Wish;
+use super::{Named, State};
+
+impl<I: CollectionId, T: Time> State<I, T> {
+    /// Recomputes everything that is kept up to date step by step, and compares. `held` are the
+    /// holds that are counted one by one (those that were moved, or taken by asking), as whoever
+    /// gave them out knows them.
+    ///
+    /// To be called between turns: after [`State::settle`]. It walks everything.
+    ///
+    /// # Panics
+    ///
+    /// If an invariant of the design does not hold.
+    pub fn check_invariants(&self, held: impl IntoIterator<Item = (Key, Since<T>)>) {
+        assert!(
+            self.agenda.first().is_none(),
+            "a collection was not visited"
+        );
+        let mut expected = self.expected_capabilities(held);
+        let mut dependents = BTreeMap::<u32, u32>::new();
+        let mut alive = 0;
+        for (slot, collection) in self.collections.iter().enumerate() {
+            let Some(collection) = collection else {
+                continue;
+            };
+            let id = collection.id;
+            alive += 1;
+            // 1: the since is exactly the frontier of what is counted; nothing leaks.
+            let counted: BTreeMap<_, _> = collection
+                .capabilities
+                .iter()
+                .map(|(time, count)| (time.clone(), count))
+                .collect();
+            let expected = expected.remove(&(slot as u32)).unwrap_or_default();
+            assert_eq!(counted, expected, "the capabilities of {id}");
+            let mut frontier = Antichain::new();
+            for time in expected.keys() {
+                frontier.insert_ref(time);
+            }
+            assert_eq!(collection.since.frontier(), &frontier, "the since of {id}");
+            // 2: no dependency is compacted past what a dependent needs.
+            for &dependency in &collection.dependencies {
+                let needed = self.at(dependency);
+                assert!(
+                    PartialOrder::less_equal(&needed.since, &collection.since),
+                    "{} is compacted to {}, past {id} at {}",
+                    needed.id,
+                    needed.since,
+                    collection.since,
+                );
+                assert!(
+                    needed.links.rank < collection.links.rank,
+                    "{id} would be visited after its dependency {}",
+                    needed.id,
+                );
+                *dependents.entry(dependency).or_default() += 1;
+            }
+            assert!(
+                collection.dependencies.is_empty() || !collection.upper.is_sealed(),
+                "{id} is sealed and keeps its dependencies",
+            );
+            // 6: a collection leaves exactly when its since is empty.
+            assert!(!collection.since.is_gone(), "{id} is gone and still there");
+            assert_eq!(
+                collection.is_dropped(),
+                collection.implied.is_gone(),
+                "{id} dropped"
+            );
+            assert!(matches!(self.by_id.get(&id), Some(Named::Slot(at)) if *at == slot as u32));
+            if collection.shard.is_none() {
+                assert_eq!(
+                    collection.durable_since, collection.since,
+                    "{id} has no shard"
+                );
+            } else if collection.wish == Wish::Granted {
+                assert!(
+                    PartialOrder::less_equal(&collection.since, &collection.durable_since),
+                    "nobody asks for the since {} of {id} to become durable",
+                    collection.since,
+                );
+            }
+        }
+        assert!(
+            expected.is_empty(),
+            "capabilities of what is not there: {expected:?}"
+        );
+        assert_eq!(alive, self.alive, "collections alive");
+        for (slot, collection) in self.collections.iter().enumerate() {
+            if let Some(collection) = collection {
+                let counted = dependents.get(&(slot as u32)).copied().unwrap_or_default();
+                assert_eq!(
+                    collection.dependents, counted,
+                    "the dependents of {}",
+                    collection.id
+                );
+            }
+        }
+    }
+
+    /// All that should be counted, by slot.
+    fn expected_capabilities(
+        &self,
+        held: impl IntoIterator<Item = (Key, Since<T>)>,
+    ) -> BTreeMap<u32, BTreeMap<T, u64>> {
+        let mut expected = BTreeMap::<u32, BTreeMap<T, u64>>::new();
+        let mut expect = |slot: u32, since: &Since<T>| {
+            for time in since.frontier().iter() {
+                *expected
+                    .entry(slot)
+                    .or_default()
+                    .entry(time.clone())
+                    .or_default() += 1;
+            }
+        };
+        for collection in self.collections.iter().flatten() {
+            expect(collection.key.slot, &collection.implied);
+            for &dependency in &collection.dependencies {
+                expect(dependency, &collection.since);
+            }
+        }
+        for (key, since) in self.retired.values() {
+            expect(key.slot, since);
+        }
+        for (key, since) in self.opening.values().flat_map(|opening| &opening.held) {
+            expect(key.slot, since);
+        }
+        for (key, since) in held {
+            expect(key.slot, &since);
+        }
+        expected
+    }
+}
