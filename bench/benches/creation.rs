@@ -6,13 +6,14 @@ use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 use lowwater_bench::job::creation;
 use lowwater_bench::sample::Scale;
-use lowwater_bench::side::{Side, Usual};
+use lowwater_bench::side::{Ours, Side, Usual};
 
 fn create(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("creation");
     group.sample_size(10);
     for len in [1_000, 10_000, 100_000] {
         group.throughput(Throughput::Elements(len));
+        side::<Ours>(&mut group, "ours", len);
         side::<Usual>(&mut group, "baseline", len);
     }
     group.finish();

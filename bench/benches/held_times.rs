@@ -6,12 +6,13 @@ use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main};
 use lowwater_bench::job::held_times::HeldTimes;
 use lowwater_bench::sample::Scale;
-use lowwater_bench::side::{Side, Usual};
+use lowwater_bench::side::{Ours, Side, Usual};
 
 fn held_times(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("held_times");
     group.sample_size(10);
     for holds in [1, 1_000, 100_000] {
+        side::<Ours>(&mut group, "ours", holds);
         side::<Usual>(&mut group, "baseline", holds);
     }
     group.finish();

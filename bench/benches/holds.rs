@@ -6,10 +6,11 @@ use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main};
 use lowwater_bench::job::holds::Readers;
 use lowwater_bench::sample::Scale;
-use lowwater_bench::side::{Side, Usual};
+use lowwater_bench::side::{Ours, Side, Usual};
 
 fn holds(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("holds");
+    side::<Ours>(&mut group, "ours");
     side::<Usual>(&mut group, "baseline");
     group.finish();
 }

@@ -7,7 +7,7 @@ use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterio
 use lowwater_bench::floor::Tracker;
 use lowwater_bench::job::travel::Travel;
 use lowwater_bench::sample::{Scale, timed};
-use lowwater_bench::side::{Side, Usual};
+use lowwater_bench::side::{Ours, Side, Usual};
 use lowwater_bench::workload;
 
 const COLLECTIONS: u64 = 100_000;
@@ -17,6 +17,7 @@ fn propagation(criterion: &mut Criterion) {
     group
         .sample_size(10)
         .throughput(Throughput::Elements(COLLECTIONS));
+    side::<Ours>(&mut group, "ours");
     side::<Usual>(&mut group, "baseline");
     tracker(&mut group);
     group.finish();

@@ -7,10 +7,11 @@ use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main};
 use lowwater_bench::floor::Doorbell;
 use lowwater_bench::job::round_trip::RoundTrip;
 use lowwater_bench::sample::{Scale, timed};
-use lowwater_bench::side::{Side, Usual};
+use lowwater_bench::side::{Ours, Side, Usual};
 
 fn round_trip(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("round_trip");
+    side::<Ours>(&mut group, "ours");
     side::<Usual>(&mut group, "baseline");
     floor(&mut group);
     group.finish();

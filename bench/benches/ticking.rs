@@ -8,10 +8,11 @@ use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main};
 use lowwater_bench::job::ticking::ReadersWhileTicking;
 use lowwater_bench::sample::Scale;
-use lowwater_bench::side::{Side, Usual};
+use lowwater_bench::side::{Ours, Side, Usual};
 
 fn ticking(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("while_ticking");
+    side::<Ours>(&mut group, "ours");
     side::<Usual>(&mut group, "baseline");
     group.finish();
 }

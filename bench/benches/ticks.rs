@@ -9,7 +9,7 @@ use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterio
 use lowwater_bench::floor::Arrays;
 use lowwater_bench::job::ticks::Ticks;
 use lowwater_bench::sample::{Scale, timed};
-use lowwater_bench::side::{Side, Usual};
+use lowwater_bench::side::{Ours, Side, Usual};
 use lowwater_bench::workload;
 
 const SIZES: [u64; 4] = [1_000, 10_000, 100_000, 1_000_000];
@@ -21,6 +21,7 @@ fn ticks(criterion: &mut Criterion) {
         .measurement_time(Duration::from_secs(10));
     for len in SIZES {
         group.throughput(Throughput::Elements(len));
+        side::<Ours>(&mut group, "ours", len);
         side::<Usual>(&mut group, "baseline", len);
         floor(&mut group, len);
     }

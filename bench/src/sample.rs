@@ -33,12 +33,22 @@ impl Scale {
         }
     }
 
-    /// How many times a figure is taken.
-    fn runs(self) -> usize {
+    /// How many times a figure is taken: at least, and at most. In between, only as long as the
+    /// [patience](Scale::patience) lasts.
+    fn runs(self) -> (usize, usize) {
         match self {
-            Self::Full => 11,
-            Self::Quick => 5,
-            Self::Smoke => 1,
+            Self::Full => (5, 11),
+            Self::Quick => (3, 5),
+            Self::Smoke => (1, 1),
+        }
+    }
+
+    /// How long the runs of one figure may take.
+    fn patience(self) -> Duration {
+        match self {
+            Self::Full => Duration::from_secs(20),
+            Self::Quick => Duration::from_secs(2),
+            Self::Smoke => Duration::ZERO,
         }
     }
 
@@ -71,7 +81,12 @@ pub type Sample<'a> = dyn FnMut(u64) -> Duration + 'a;
 pub fn medians<const N: usize>(scale: Scale, samples: [&mut Sample<'_>; N]) -> [f64; N] {
     let mut samples = samples.map(|sample| (operations(scale, sample), sample));
     let mut runs = [const { Vec::new() }; N];
-    for _ in 0..scale.runs() {
+    let (least, most) = scale.runs();
+    let start = Instant::now();
+    for run in 0..most {
+        if run >= least && start.elapsed() > scale.patience() {
+            break;
+        }
         for ((operations, sample), runs) in samples.iter_mut().zip(&mut runs) {
             runs.push(nanoseconds(sample(*operations)) / *operations as f64);
         }

@@ -4,6 +4,7 @@
 //! wake-up of another thread in it, and no second core that hides a part of it. Where other threads
 //! belong to the job (holds while ticking, command round trips) the side runs on its own thread.
 
+mod ours;
 mod usual;
 
 use std::time::Duration;
@@ -12,6 +13,7 @@ use hdrhistogram::Histogram;
 
 use crate::workload::Node;
 
+pub use ours::{Ours, OursServed, OursTicking};
 pub use usual::{Usual, UsualHandle, UsualServed};
 
 /// Collections, and whoever keeps them.
@@ -45,7 +47,7 @@ pub trait Side: Sized + Send + 'static {
     fn finder(&self) -> Self::Finder;
 
     /// A new upper for all of the first `len` collections, in one command.
-    fn prepare_tick(&self, len: u64, upper: u64) -> Self::Tick;
+    fn prepare_tick(&mut self, len: u64, upper: u64) -> Self::Tick;
 
     /// Sends the tick, does all that follows from it, and takes the answer: every new frontier is
     /// there for all to read.

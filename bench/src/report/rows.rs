@@ -12,11 +12,11 @@ mod queue;
 
 use super::Report;
 use crate::sample::Scale;
-use crate::side::{Side, Usual};
+use crate::side::{Ours, Side, Usual};
 
 /// Measures everything, and tells `progress` the name of what comes next.
 pub fn measure(scale: Scale, progress: impl FnMut(&str)) -> Report {
-    sides::<Usual, Usual>(scale, progress)
+    sides::<Ours, Usual>(scale, progress)
 }
 
 /// Any two sides: the rows do not know which is which.

@@ -33,7 +33,7 @@ pub(super) fn measure<Ours: Side, Baseline: Side>(scale: Scale) -> Creation {
         ours_of_tenth / tenth as f64,
     ];
     let note = format!(
-        "creation, ours: {ours:.0} ns each of {len} in one batch, {ours_of_tenth:.0} ns each of {tenth}"
+        "creation, ours, each with a shard in memory storage: {ours:.0} ns each of {len} in one batch, {ours_of_tenth:.0} ns each of {tenth}"
     );
     let row = Row::nanoseconds("create_100k", ours, baseline).goal(Goal {
         text: "≤ 2 µs each, linear (each of 100,000 costs ≤ 2 × each of 10,000)",
