@@ -2,25 +2,27 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crossbeam::utils::CachePadded;
-
-/// One counted word per collection, each on cache lines of its own.
+/// One counted word per collection, each on a cache line of its own.
 pub struct Words {
-    words: Box<[CachePadded<AtomicU64>]>,
+    words: Box<[Word]>,
 }
+
+#[derive(Default)]
+#[repr(align(64))]
+struct Word(AtomicU64);
 
 impl Words {
     /// So many words.
     pub fn new(len: u64) -> Self {
         Self {
-            words: (0..len).map(|_| CachePadded::default()).collect(),
+            words: (0..len).map(|_| Word::default()).collect(),
         }
     }
 
     /// Counts one more, and then one less by compare-and-swap, as a pin does it.
     #[inline]
     pub fn acquire_and_drop(&self, id: u64) {
-        let word = &self.words[id as usize];
+        let word = &self.words[id as usize].0;
         // Relaxed wherever nothing is passed on: a floor owes nobody an ordering.
         let mut seen = word.fetch_add(1, Ordering::Acquire) + 1;
         while let Err(actual) =
@@ -47,7 +49,7 @@ mod tests {
             words
                 .words
                 .iter()
-                .all(|word| word.load(Ordering::Relaxed) == 0)
+                .all(|word| word.0.load(Ordering::Relaxed) == 0)
         );
     }
 }
