@@ -19,13 +19,13 @@ impl<T: Timestamp + Lattice + Send + Sync> Time for T {}
 /// From when on a collection can be read: every time `t` with `since ≤ t`.
 ///
 /// The empty frontier is the greatest: nothing can be read any more, the collection is *gone*.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Since<T>(Antichain<T>);
 
 /// How far a collection is written: times not beyond the upper are complete.
 ///
 /// The empty frontier is the greatest: nothing more will come, the collection is *sealed*.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Upper<T>(Antichain<T>);
 
 impl<T: Time> Since<T> {
@@ -148,9 +148,38 @@ macro_rules! frontier_newtype {
             }
         }
 
+        // Nearly all frontiers have one time. What antichains do with several is right for one, but
+        // takes ten times as long, on the path where a million of them are moved at once.
+
+        impl<T: Clone> Clone for $name<T> {
+            #[inline]
+            fn clone(&self) -> Self {
+                match self.0.elements() {
+                    [time] => $name(Antichain::from_elem(time.clone())),
+                    _ => $name(self.0.clone()),
+                }
+            }
+        }
+
+        impl<T: PartialEq> PartialEq for $name<T> {
+            #[inline]
+            fn eq(&self, other: &Self) -> bool {
+                match (self.0.elements(), other.0.elements()) {
+                    ([left], [right]) => left == right,
+                    _ => self.0 == other.0,
+                }
+            }
+        }
+
+        impl<T: Eq> Eq for $name<T> {}
+
         impl<T: PartialOrder> PartialOrder for $name<T> {
+            #[inline]
             fn less_equal(&self, other: &Self) -> bool {
-                PartialOrder::less_equal(&self.0, &other.0)
+                match (self.0.elements(), other.0.elements()) {
+                    ([left], [right]) => left.less_equal(right),
+                    _ => PartialOrder::less_equal(&self.0, &other.0),
+                }
             }
         }
 

@@ -199,7 +199,7 @@ impl<I: CollectionId, T: Time> State<I, T> {
         if collection.upper == *upper || !PartialOrder::less_equal(&collection.upper, upper) {
             return;
         }
-        collection.upper.clone_from(upper);
+        collection.upper = upper.clone();
         collection.due = true;
         collection.changed = true;
         self.push(slot);

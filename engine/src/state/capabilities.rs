@@ -49,6 +49,24 @@ impl<T: Time> Capabilities<T> {
         }
     }
 
+    /// Counts the times of `new` once more and those of `old` once less.
+    #[inline]
+    pub(crate) fn replace(&mut self, old: &Since<T>, new: &Since<T>) {
+        // The only capability moves: what happens to most collections in every tick.
+        if let (Counts::Few(counts), [old], [new]) = (
+            &mut self.counts,
+            old.frontier().elements(),
+            new.frontier().elements(),
+        ) && let [(time, 1)] = counts.as_mut_slice()
+            && time == old
+        {
+            time.clone_from(new);
+            return;
+        }
+        self.add(new);
+        self.remove(old);
+    }
+
     /// Counts every time of `since` once more.
     pub(crate) fn add(&mut self, since: &Since<T>) {
         for time in since.frontier().iter() {
@@ -87,8 +105,10 @@ impl<T: Time> Capabilities<T> {
     }
 
     /// The frontier of all counted times.
+    #[inline]
     pub(crate) fn frontier(&self) -> Since<T> {
         Since::new(match &self.counts {
+            Counts::Few(counts) if counts.len() == 1 => Antichain::from_elem(counts[0].0.clone()),
             Counts::Few(counts) => minimal(counts.iter().map(|(time, _)| time)),
             Counts::Many(tree) => tree.frontier(),
         })

@@ -106,8 +106,9 @@ impl Durability {
         due
     }
 
-    /// Everything is due now.
+    /// Everything is due now, and whatever comes later is due when it comes.
     pub(crate) fn hurry(&mut self, now: Duration) {
+        self.interval = Duration::ZERO;
         if !self.queued.is_empty() {
             self.flush_at = Some(now);
         }

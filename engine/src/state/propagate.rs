@@ -93,15 +93,15 @@ impl<I: CollectionId, T: Time> State<I, T> {
         } else {
             readers.retire(id, key, &wanted)
         };
-        collection.capabilities.add(&wanted);
         let old = mem::replace(&mut collection.implied, wanted);
         collection.changed = true;
         match pinned {
             // The cell counts from now on, as the implied capability did.
             Some(cell) => {
+                collection.capabilities.add(&collection.implied);
                 self.retired.insert(cell, (key, old));
             }
-            None => collection.capabilities.remove(&old),
+            None => collection.capabilities.replace(&old, &collection.implied),
         }
     }
 
@@ -118,9 +118,7 @@ impl<I: CollectionId, T: Time> State<I, T> {
         self.wish(slot);
         let dependencies = mem::take(&mut self.at_mut(slot).dependencies);
         for &dependency in &dependencies {
-            let capabilities = &mut self.at_mut(dependency).capabilities;
-            capabilities.add(&since);
-            capabilities.remove(&old);
+            self.at_mut(dependency).capabilities.replace(&old, &since);
             self.push(dependency);
         }
         self.at_mut(slot).dependencies = dependencies;
@@ -133,7 +131,7 @@ impl<I: CollectionId, T: Time> State<I, T> {
             .as_mut()
             .expect("it is being visited");
         if collection.shard.is_none() {
-            collection.durable_since.clone_from(&collection.since);
+            collection.durable_since = collection.since.clone();
         } else if collection.since.is_gone() {
             // Asked for when the collection is removed, at once.
         } else {

@@ -11,9 +11,11 @@ use crate::id::Ticket;
 /// Requests that are answered when a collection has come far enough.
 #[derive(Debug)]
 pub(crate) struct Waiters<T> {
-    by_slot: BTreeMap<u32, SmallVec<[(Ticket, Until<T>); 1]>>,
+    by_slot: BTreeMap<u32, Waiting<T>>,
     by_ticket: BTreeMap<Ticket, u32>,
 }
+
+type Waiting<T> = SmallVec<[(Ticket, Until<T>); 1]>;
 
 impl<T: Time> Until<T> {
     /// True iff it is so.

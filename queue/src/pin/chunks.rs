@@ -102,19 +102,17 @@ impl<T> Chunks<T> {
 
 impl<T> Drop for Chunks<T> {
     fn drop(&mut self) {
-        for index in 0..self.len() {
-            let place = Place::of(index);
-            let chunk = self.chunks[place.chunk].load(Ordering::Relaxed);
-            // SAFETY: each index below `len` was pushed, and we drop it once.
-            unsafe { chunk.add(place.offset).drop_in_place() };
-        }
-        for index in 0..self.len() {
-            let place = Place::of(index);
-            if place.offset == 0 {
-                let chunk = self.chunks[place.chunk].load(Ordering::Relaxed);
-                // SAFETY: allocated with the same layout, and freed once, with its first entry.
-                unsafe { dealloc(chunk.cast(), layout::<T>(place.chunk_len)) };
-            }
+        let len = self.len() as usize;
+        let mut first = 0;
+        while first < len {
+            let chunk_len = Place::of(first as u32).chunk_len;
+            let chunk = self.chunks[Place::of(first as u32).chunk].load(Ordering::Relaxed);
+            let used = ptr::slice_from_raw_parts_mut(chunk, chunk_len.min(len - first));
+            // SAFETY: these are the entries that were pushed into it, and we drop them once.
+            unsafe { used.drop_in_place() };
+            // SAFETY: it was allocated with this layout.
+            unsafe { dealloc(chunk.cast(), layout::<T>(chunk_len)) };
+            first += chunk_len;
         }
     }
 }
@@ -132,4 +130,52 @@ fn allocate<T>(len: usize) -> *mut T {
         handle_alloc_error(layout);
     }
     chunk.cast()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CHUNKS_MAX, Chunks, ENTRIES_MAX, Place};
+
+    #[test]
+    fn every_index_has_a_place_of_its_own_next_to_the_one_before() {
+        let mut before = Place::of(0);
+        assert_eq!((before.chunk, before.offset), (0, 0));
+        for index in 1..100_000 {
+            let place = Place::of(index);
+            assert!(place.offset < place.chunk_len);
+            if place.chunk == before.chunk {
+                assert_eq!(place.offset, before.offset + 1);
+            } else {
+                assert_eq!((place.chunk, place.offset), (before.chunk + 1, 0));
+                assert_eq!(before.offset + 1, before.chunk_len);
+            }
+            before = place;
+        }
+    }
+
+    #[test]
+    fn the_last_index_lies_in_the_last_chunk() {
+        let last = Place::of(ENTRIES_MAX - 1);
+        assert_eq!(
+            (last.chunk, last.offset),
+            (CHUNKS_MAX - 1, last.chunk_len - 1)
+        );
+    }
+
+    #[test]
+    fn entries_stay_where_they_are_and_are_dropped_once() {
+        let counted = std::sync::Arc::new(());
+        let chunks = Chunks::new();
+        for index in 0..500 {
+            // SAFETY: nobody else pushes.
+            let pushed = unsafe { chunks.push((index, std::sync::Arc::clone(&counted))) };
+            assert_eq!(pushed, index);
+        }
+        for index in 0..500 {
+            // SAFETY: it was pushed.
+            assert_eq!(unsafe { chunks.entry(index) }.0, index);
+        }
+        drop(chunks);
+        assert_eq!(std::sync::Arc::strong_count(&counted), 1);
+    }
 }

@@ -126,3 +126,63 @@ impl<S: Shape> fmt::Debug for Handle<S> {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{Freed, Handle, Owner, PinError, Shape};
+
+    enum Bare {}
+
+    impl Shape for Bare {
+        type Capability = ();
+        type View = ();
+        type Context = std::sync::mpsc::Sender<Freed<Self>>;
+
+        fn freed(freed: Freed<Self>) {
+            let sender = freed.table().context().clone();
+            sender.send(freed).unwrap();
+        }
+    }
+
+    const LIMIT: u32 = super::COUNT_MAX;
+
+    fn count(handle: &Handle<Bare>) -> u32 {
+        handle.words().pins.shown().count()
+    }
+
+    #[test]
+    fn the_pin_past_the_limit_is_refused_and_counts_nothing() {
+        let mut owner = Owner::<Bare>::new(std::sync::mpsc::channel().0);
+        let handle = owner.register((), ());
+        handle.words().pins.set_count(LIMIT - 1);
+        let last = handle.acquire().unwrap();
+        assert_eq!(handle.acquire().unwrap_err(), PinError::TooManyPins);
+        assert_eq!(last.try_clone().unwrap_err(), PinError::TooManyPins);
+        assert_eq!(count(&handle), LIMIT);
+        drop(last);
+        let _room_again = handle.acquire().unwrap();
+        assert_eq!(count(&handle), LIMIT);
+        handle.words().pins.set_count(1);
+    }
+
+    #[test]
+    fn the_clone_past_the_limit_of_a_retired_cell_is_refused_and_counts_nothing() {
+        let (sender, freed) = std::sync::mpsc::channel();
+        let mut owner = Owner::<Bare>::new(sender);
+        let handle = owner.register((), ());
+        let pin = handle.acquire().unwrap();
+        handle.words().pins.set_count(LIMIT - 1);
+        let cell = owner.retire(handle.slot(), ()).unwrap();
+        let last = pin.try_clone().unwrap();
+        assert_eq!(owner.pins(cell), u64::from(LIMIT));
+        assert_eq!(pin.try_clone().unwrap_err(), PinError::TooManyPins);
+        assert_eq!(owner.pins(cell), u64::from(LIMIT));
+        // SAFETY: the cell is pinned.
+        unsafe { owner.table().pin_cell(cell) }
+            .carried
+            .remaining
+            .set_count(2);
+        drop((pin, last));
+        assert_eq!(owner.reclaim(freed.recv().unwrap()), cell);
+    }
+}
