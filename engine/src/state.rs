@@ -158,9 +158,10 @@ impl<I: CollectionId, T: Time> State<I, T> {
         } = change;
         let Some(collection) = self.alive(key) else {
             // Late releases for what is gone are taken in silence. What is alive through a hold
-            // cannot be gone when that hold moves.
+            // cannot be gone when that hold moves, but a hold at the empty frontier, and its
+            // clones, keep nothing alive.
             assert!(
-                acquired.is_none(),
+                acquired.is_none_or(|acquired| acquired.is_gone()),
                 "a hold of the collection {key:?}, which is gone, moved"
             );
             return;
