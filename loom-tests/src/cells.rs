@@ -15,6 +15,13 @@ pub struct Shared {
     _table: Witness,
 }
 
+impl Shared {
+    /// Whether nothing waits that was freed: a use of what is shared.
+    pub fn is_quiet(&self) -> bool {
+        self.freed.depth() == 0
+    }
+}
+
 impl Shape for Numbers {
     type Capability = u64;
     type View = u64;

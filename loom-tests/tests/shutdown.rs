@@ -84,3 +84,33 @@ fn a_hold_that_is_cloned_after_the_engine_is_gone_still_holds() {
         assert_eq!(tables.count(), 1, "something still keeps the table");
     });
 }
+
+#[test]
+fn the_last_of_three_handles_lets_the_table_go_after_the_others_used_it() {
+    check(4, &["this one was last", "another was last"], |outcomes| {
+        let tables = Dropped::none();
+        let (mut owner, freed) = owner(&tables);
+        let handle = owner.register(1, 5);
+        let handles = [handle.clone(), handle.clone()];
+        drop(freed);
+        drop(owner);
+        let threads = handles.map(|handle| {
+            thread::spawn(move || {
+                assert!(handle.table().context().is_quiet());
+                assert_eq!(handle.read(|view| *view), 5);
+            })
+        });
+        let before = tables.count();
+        drop(handle);
+        let gone = before == 0 && tables.count() == 1;
+        outcomes.note(if gone {
+            "this one was last"
+        } else {
+            "another was last"
+        });
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        assert_eq!(tables.count(), 1, "something still keeps the table");
+    });
+}

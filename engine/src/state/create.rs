@@ -32,7 +32,9 @@ pub(super) struct Opening<I, T> {
 #[derive(Debug)]
 struct Batch<I, T> {
     descriptions: Vec<Description<I, T>>,
-    /// Indices into `descriptions`, dependencies before dependents.
+    /// Where in `descriptions` each id stands.
+    places: Lookup<I, usize>,
+    /// Places, dependencies before dependents.
     order: Vec<usize>,
 }
 
@@ -167,7 +169,7 @@ impl<I: CollectionId, T: Time> State<I, T> {
     ) -> Result<Batch<I, T>, Refusals<I, T>> {
         let mut refusals = Vec::new();
         let mut places = Lookup::with_capacity_and_hasher(descriptions.len(), <_>::default());
-        let mut shards = Lookup::default();
+        let mut shards = Lookup::<ShardId, I>::default();
         for (place, new) in descriptions.iter_mut().enumerate() {
             if new.dependencies.len() > 1 {
                 new.dependencies.sort_unstable();
@@ -209,6 +211,7 @@ impl<I: CollectionId, T: Time> State<I, T> {
         if refusals.is_empty() {
             Ok(Batch {
                 descriptions,
+                places,
                 order,
             })
         } else {
@@ -249,14 +252,17 @@ impl<I: CollectionId, T: Time> State<I, T> {
         readers: &mut impl Readers<I, T>,
         effects: &mut Vec<Effect<I, T>>,
     ) {
-        let Batch {
-            descriptions,
-            order,
-        } = batch;
-        let starts = match self.starts(&descriptions, &order, outcomes) {
+        let starts = match self.starts(&batch, outcomes) {
             Ok(starts) => starts,
             Err(refusals) => return effects.push(refused(ticket, refusals)),
         };
+        let Batch {
+            descriptions,
+            order,
+            ..
+        } = batch;
+        self.by_id.reserve(descriptions.len());
+        self.collections.reserve(descriptions.len());
         let mut keys = vec![None; descriptions.len()];
         let mut waiting: Vec<_> = descriptions.into_iter().zip(starts).map(Some).collect();
         for place in order {
@@ -275,17 +281,15 @@ impl<I: CollectionId, T: Time> State<I, T> {
     /// Where each collection of the batch starts.
     fn starts(
         &self,
-        descriptions: &[Description<I, T>],
-        order: &[usize],
+        batch: &Batch<I, T>,
         outcomes: Vec<OpenOutcome<T>>,
     ) -> Result<Vec<Start<T>>, Refusals<I, T>> {
         let mut opened: Lookup<ShardId, _> = outcomes.into_iter().collect();
         let mut starts: Vec<Option<Start<T>>> = Vec::new();
-        starts.resize_with(descriptions.len(), || None);
-        let mut in_batch = Lookup::<I, Since<T>>::default();
+        starts.resize_with(batch.descriptions.len(), || None);
         let mut refusals = Vec::new();
-        for &place in order {
-            let new = &descriptions[place];
+        for &place in &batch.order {
+            let new = &batch.descriptions[place];
             let outcome = match new.shard {
                 Some(shard) => opened.remove(&shard).unwrap_or_else(|| Err(not_answered())),
                 None => Ok(OpenedShard {
@@ -293,22 +297,19 @@ impl<I: CollectionId, T: Time> State<I, T> {
                     upper: Upper::minimum(),
                 }),
             };
-            let implied = |dependency: &I| match in_batch.get(dependency) {
-                Some(since) => since.clone(),
+            let implied = |dependency: &I| match batch.places.get(dependency) {
+                // One that was refused is taken to start anywhere: the batch is refused, and the
+                // others are looked at for their own sake.
+                Some(&place) => starts[place]
+                    .as_ref()
+                    .map_or_else(Since::minimum, |start| start.since.clone()),
                 None => self
                     .by_id(*dependency)
-                    .map_or_else(Since::minimum, |d| d.implied.clone()),
+                    .map_or_else(Since::minimum, |found| found.implied.clone()),
             };
             match start(new, outcome.map_err(Refusal::Storage), implied) {
-                Ok(start) => {
-                    in_batch.insert(new.id, start.since.clone());
-                    starts[place] = Some(start);
-                }
-                Err(refusal) => {
-                    // Only so that what depends on it is looked at too.
-                    in_batch.insert(new.id, Since::minimum());
-                    refusals.push((new.id, refusal));
-                }
+                Ok(start) => starts[place] = Some(start),
+                Err(refusal) => refusals.push((new.id, refusal)),
             }
         }
         if refusals.is_empty() {

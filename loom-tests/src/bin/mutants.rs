@@ -69,7 +69,7 @@ impl Mutant {
 /// A copy of the crates under test, in which one file at a time is broken.
 struct Copy {
     root: PathBuf,
-    original: PathBuf,
+    target: PathBuf,
 }
 
 impl Copy {
@@ -90,16 +90,17 @@ impl Copy {
         fs::copy(original.join("Cargo.lock"), root.join("Cargo.lock"))?;
         Ok(Self {
             root,
-            original: original.to_owned(),
+            target: original.join("target/mutants/target"),
         })
     }
 
     /// Runs `then` while the mutant's file is broken.
     fn broken<R>(&self, mutant: &Mutant, then: impl FnOnce() -> Outcome<R>) -> Outcome<R> {
-        let source = fs::read_to_string(self.original.join(&mutant.file))?;
-        fs::write(self.root.join(&mutant.file), mutant.apply(&source)?)?;
+        let file = self.root.join(&mutant.file);
+        let source = fs::read_to_string(&file)?;
+        fs::write(&file, mutant.apply(&source)?)?;
         let result = then();
-        fs::write(self.root.join(&mutant.file), source)?;
+        fs::write(&file, source)?;
         result
     }
 
@@ -114,10 +115,7 @@ impl Copy {
             .args(["test", "--quiet", "--release", "-p", "lowwater-loom-tests"])
             .args(arguments)
             .env("RUSTFLAGS", "--cfg loom")
-            .env(
-                "CARGO_TARGET_DIR",
-                self.original.join("target/mutants/target"),
-            )
+            .env("CARGO_TARGET_DIR", &self.target)
             // Each mutant is built anew: what matters is how soon.
             .env("CARGO_PROFILE_RELEASE_LTO", "off")
             .env("CARGO_PROFILE_RELEASE_DEBUG", "0")

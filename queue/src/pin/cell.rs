@@ -74,7 +74,7 @@ pub(crate) enum Left {
 }
 
 impl Left {
-    fn when(last: bool) -> Self {
+    pub(super) fn when(last: bool) -> Self {
         if last { Self::Last } else { Self::OthersStay }
     }
 }
