@@ -18,9 +18,9 @@ mod store;
 mod waiters;
 
 use std::collections::{BTreeMap, HashMap};
-use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::time::Duration;
 
+use foldhash::fast::FixedState;
 use timely::PartialOrder;
 use timely::progress::ChangeBatch;
 
@@ -38,7 +38,7 @@ use waiters::Waiters;
 
 /// A map that is only looked into, never walked: its order does not matter, and is the same in
 /// every run.
-type Lookup<K, V> = HashMap<K, V, BuildHasherDefault<DefaultHasher>>;
+type Lookup<K, V> = HashMap<K, V, FixedState>;
 
 /// All collections, and what is under way.
 #[derive(Debug)]

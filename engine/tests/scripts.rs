@@ -17,12 +17,12 @@ use model::{TestTime, World};
 
 #[test]
 fn the_scripts_of_numbers_hold() {
-    check::<u64>("numbers", 40);
+    check::<u64>("numbers", 50);
 }
 
 #[test]
 fn the_scripts_of_pairs_hold() {
-    check::<Product<u64, u64>>("pairs", 5);
+    check::<Product<u64, u64>>("pairs", 11);
 }
 
 #[test]
@@ -46,7 +46,10 @@ fn a_hold_that_is_released_twice_is_a_mistake_that_is_seen() {
 
 fn check<T: TestTime>(folder: &str, at_least: usize) {
     let scripts = scripts(folder);
-    assert!(scripts.len() >= at_least, "scripts are missing: {scripts:?}");
+    assert!(
+        scripts.len() >= at_least,
+        "scripts are missing: {scripts:?}"
+    );
     let mut failures = Vec::new();
     for path in scripts {
         let script = fs::read_to_string(&path).expect("a script is a text");
@@ -68,9 +71,13 @@ fn run<T: TestTime>(script: &str) -> Result<(), String> {
 }
 
 fn scripts(folder: &str) -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts").join(folder);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/scripts")
+        .join(folder);
     let entries = fs::read_dir(folder).expect("the folder of scripts");
-    let mut paths: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
+    let mut paths: Vec<_> = entries
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
     paths.sort();
     paths
 }

@@ -52,16 +52,22 @@ impl<T: Time> Capabilities<T> {
     /// Counts the times of `new` once more and those of `old` once less.
     #[inline]
     pub(crate) fn replace(&mut self, old: &Since<T>, new: &Since<T>) {
-        // The only capability moves: what happens to most collections in every tick.
+        // What happens to most collections in every tick: the only capability moves, or one of
+        // many that move one after the other from the same frontier to the same frontier.
         if let (Counts::Few(counts), [old], [new]) = (
             &mut self.counts,
             old.frontier().elements(),
             new.frontier().elements(),
-        ) && let [(time, 1)] = counts.as_mut_slice()
-            && time == old
-        {
-            time.clone_from(new);
-            return;
+        ) {
+            match counts.as_mut_slice() {
+                [(time, 1)] if time == old => return time.clone_from(new),
+                [(from, left @ 2..), (to, there)] if from == old && to == new => {
+                    *left -= 1;
+                    *there += 1;
+                    return;
+                }
+                _ => {}
+            }
         }
         self.add(new);
         self.remove(old);

@@ -78,7 +78,10 @@ impl<I, T: Time> Collection<I, T> {
     /// # Errors
     ///
     /// The two are incomparable. Nothing has changed then.
-    pub(crate) fn exchange_upper(&mut self, reported: &mut Upper<T>) -> Result<(), ReportError<I, T>>
+    pub(crate) fn exchange_upper(
+        &mut self,
+        reported: &mut Upper<T>,
+    ) -> Result<(), ReportError<I, T>>
     where
         I: Copy,
     {

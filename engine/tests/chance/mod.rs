@@ -161,6 +161,8 @@ impl<T: ChanceTime> Chance<T> {
                 let ms = [1, 50, 100, 200, 500, 1_000, 3_000];
                 format!("after {}", self.one_of(&ms)?)
             }
+            // Nothing is rate-limited any more after it.
+            Act::Flush if self.lines.len() < 120 => return None,
             Act::Flush => String::from("flush"),
             Act::Messages if self.rng.bool() => String::from("messages wait"),
             Act::Messages => String::from("messages flow"),
@@ -170,8 +172,17 @@ impl<T: ChanceTime> Chance<T> {
             Act::Storage => String::from("storage works"),
             Act::Answer => {
                 let at = self.below(self.world.storage.requests.len())?;
-                let how = ["ok", "ok", "ok", "ok", "fail", "lost", "fail 1 3 5 7", "lost 2 4 6 8"];
-                format!("answer #{at} {}", self.one_of(&how)?)
+                let how = [
+                    "ok",
+                    "ok",
+                    "ok",
+                    "ok",
+                    "fail",
+                    "lost",
+                    "fail 1 3 5 7",
+                    "lost 2 4 6 8",
+                ];
+                format!("answer at:{at} {}", self.one_of(&how)?)
             }
             Act::Written => {
                 let shard = self.shard()?;
@@ -224,12 +235,20 @@ impl<T: ChanceTime> Chance<T> {
     }
 
     fn dependencies(&mut self) -> Vec<char> {
-        let alive: Vec<char> = self.world.truth.alive.values().map(|known| known.id).collect();
+        let alive: Vec<char> = self
+            .world
+            .truth
+            .alive
+            .values()
+            .map(|known| known.id)
+            .collect();
         if alive.is_empty() {
             return Vec::new();
         }
         let some = |count: usize, rng: &mut Rng| {
-            (0..count).map(|_| alive[rng.usize(..alive.len())]).collect()
+            (0..count)
+                .map(|_| alive[rng.usize(..alive.len())])
+                .collect()
         };
         match self.shape {
             Shape::Chain => alive[alive.len() - 1..].to_vec(),
@@ -266,7 +285,11 @@ impl<T: ChanceTime> Chance<T> {
             .filter_map(|_| {
                 let wild = !by_key && self.rng.u32(..40) == 0;
                 let id = if wild { self.id() } else { self.alive_id()? };
-                let known = self.world.truth.by_id(id).map(|(_, known)| known.upper.clone());
+                let known = self
+                    .world
+                    .truth
+                    .by_id(id)
+                    .map(|(_, known)| known.upper.clone());
                 let upper = match self.rng.u32(..50) {
                     0 => Antichain::new(),
                     1 | 2 => T::frontier(&mut self.rng),
@@ -279,12 +302,20 @@ impl<T: ChanceTime> Chance<T> {
     }
 
     fn acquire(&mut self) -> String {
-        let count = if self.rng.u32(..4) == 0 { self.rng.usize(2..=4) } else { 1 };
+        let count = if self.rng.u32(..4) == 0 {
+            self.rng.usize(2..=4)
+        } else {
+            1
+        };
         let holds: Vec<_> = (0..count)
             .map(|_| {
                 let id = self.alive_id().unwrap_or('a');
                 let by_key = if self.rng.bool() { "!" } else { "" };
-                let since = self.world.truth.by_id(id).map(|(_, known)| known.since.clone());
+                let since = self
+                    .world
+                    .truth
+                    .by_id(id)
+                    .map(|(_, known)| known.since.clone());
                 let at = match self.rng.u32(..8) {
                     0..=2 => String::from("earliest"),
                     3 => show(&T::frontier(&mut self.rng)),
@@ -341,7 +372,13 @@ impl<T: ChanceTime> Chance<T> {
     }
 
     fn alive_id(&mut self) -> Option<char> {
-        let ids: Vec<_> = self.world.truth.alive.values().map(|known| known.id).collect();
+        let ids: Vec<_> = self
+            .world
+            .truth
+            .alive
+            .values()
+            .map(|known| known.id)
+            .collect();
         self.one_of(&ids)
     }
 

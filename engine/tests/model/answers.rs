@@ -88,15 +88,21 @@ impl<T: TestTime> World<T> {
             true => self.truth.starts(news, &opened),
             false => None,
         };
-        assert_eq!(keys.is_some(), starts.is_some(), "created, or not: {news:?}");
+        assert_eq!(
+            keys.is_some(),
+            starts.is_some(),
+            "created, or not: {news:?}"
+        );
         let (Some(keys), Some(starts)) = (keys, starts) else {
             return;
         };
         let ids: Vec<_> = keys.iter().map(|(id, _)| *id).collect();
         let asked: Vec<_> = news.iter().map(|new| new.id).collect();
         assert_eq!(ids, asked, "keys come in the order of the batch");
-        let generations: BTreeMap<_, _> =
-            keys.iter().map(|(id, key)| (*id, key.generation())).collect();
+        let generations: BTreeMap<_, _> = keys
+            .iter()
+            .map(|(id, key)| (*id, key.generation()))
+            .collect();
         self.truth.install(news, starts, &generations);
         for (id, key) in keys {
             self.keys.insert(id, key);
@@ -144,14 +150,23 @@ impl<T: TestTime> World<T> {
             meet.extend(cause.since().frontier().iter().cloned());
         });
         assert_eq!(meet, known.since, "what keeps {id}");
-        let named: BTreeSet<_> = found.causes.iter().filter_map(|cause| match cause {
-            Cause::Dependent(id, _) => Some(*id),
-            Cause::Policy(_) | Cause::Pins { .. } | Cause::Holds { .. } => None,
-        }).collect();
-        let dependents = self.truth.alive.values().filter(|other| {
-            other.dependencies.contains(&generation) && !other.upper.is_empty()
-        });
-        assert_eq!(named, dependents.map(|other| other.id).collect(), "dependents of {id}");
+        let named: BTreeSet<_> = found
+            .causes
+            .iter()
+            .filter_map(|cause| match cause {
+                Cause::Dependent(id, _) => Some(*id),
+                Cause::Policy(_) | Cause::Pins { .. } | Cause::Holds { .. } => None,
+            })
+            .collect();
+        let dependents =
+            self.truth.alive.values().filter(|other| {
+                other.dependencies.contains(&generation) && !other.upper.is_empty()
+            });
+        assert_eq!(
+            named,
+            dependents.map(|other| other.id).collect(),
+            "dependents of {id}"
+        );
     }
 }
 
@@ -194,7 +209,13 @@ fn tell<T: TestTime>(answer: &Answer<char, T>) -> String {
         Answer::Frontiers(Ok(found)) => Some(
             found
                 .iter()
-                .map(|one| format!("{}@{}", show(one.since.frontier()), show(one.upper.frontier())))
+                .map(|one| {
+                    format!(
+                        "{}@{}",
+                        show(one.since.frontier()),
+                        show(one.upper.frontier())
+                    )
+                })
                 .collect::<Vec<_>>()
                 .join(" "),
         ),

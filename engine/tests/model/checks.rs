@@ -27,14 +27,30 @@ impl<T: TestTime> World<T> {
         for (generation, known) in &self.truth.alive {
             let id = known.id;
             let shown = &self.board.shown[generation].frontiers;
-            assert_eq!(show(shown.since.frontier()), show(&known.since), "since of {id}");
-            assert_eq!(show(shown.upper.frontier()), show(&known.upper), "upper of {id}");
-            assert_eq!(show(shown.implied.frontier()), show(&known.implied), "implied of {id}");
+            assert_eq!(
+                show(shown.since.frontier()),
+                show(&known.since),
+                "since of {id}"
+            );
+            assert_eq!(
+                show(shown.upper.frontier()),
+                show(&known.upper),
+                "upper of {id}"
+            );
+            assert_eq!(
+                show(shown.implied.frontier()),
+                show(&known.implied),
+                "implied of {id}"
+            );
             let durable = shown.durable_since.frontier();
             assert_eq!(show(durable), show(&known.durable), "durable since of {id}");
             // Pins begin at the implied capability, or nowhere.
             let pins = self.board.current(*generation).cloned();
-            assert_eq!(pins.unwrap_or_default(), known.implied, "where pins on {id} begin");
+            assert_eq!(
+                pins.unwrap_or_default(),
+                known.implied,
+                "where pins on {id} begin"
+            );
             for dependency in &known.dependencies {
                 let needed = self.truth.alive.get(dependency);
                 assert!(
@@ -53,7 +69,11 @@ impl<T: TestTime> World<T> {
             let shown = &self.board.shown[&generation];
             // A hold at the empty frontier keeps nothing.
             let holds = !hold.since.is_empty();
-            assert!(!(holds && shown.removed), "{name} holds {}, which is gone", hold.id);
+            assert!(
+                !(holds && shown.removed),
+                "{name} holds {}, which is gone",
+                hold.id
+            );
             assert!(
                 PartialOrder::less_equal(shown.frontiers.since.frontier(), &hold.since),
                 "{name} at {} cannot read {} from {}",
@@ -90,13 +110,17 @@ impl<T: TestTime> World<T> {
     /// What is wished for is under way, or will be asked for.
     fn check_wishes(&self) {
         let alive = self.truth.alive.values();
-        let not_durable = alive.filter(|known| !PartialOrder::less_equal(&known.since, &known.durable));
+        let not_durable =
+            alive.filter(|known| !PartialOrder::less_equal(&known.since, &known.durable));
         let given_up = self.truth.given_up.iter();
         let not_given_up = given_up.filter(|shard| !self.storage.shards[shard].since.is_empty());
         let wishes = not_durable.count() + not_given_up.count();
         let is_cared_for = !self.storage.requests.is_empty() || self.state.next_tick().is_some();
         assert!(wishes == 0 || is_cared_for, "{wishes} wishes are forgotten");
-        assert!(wishes == 0 || !self.state.is_durable(), "{wishes} wishes are left");
+        assert!(
+            wishes == 0 || !self.state.is_durable(),
+            "{wishes} wishes are left"
+        );
         assert!(
             self.state.is_durable() || is_cared_for,
             "not durable, and nothing will change that"
@@ -106,5 +130,8 @@ impl<T: TestTime> World<T> {
 
 /// Everything at the times of `bound` is complete.
 fn is_past<T: TestTime>(frontier: &Antichain<T>, bound: &Antichain<T>) -> bool {
-    !bound.is_empty() && bound.iter().all(|time| Upper::new(frontier.clone()).is_complete_at(time))
+    !bound.is_empty()
+        && bound
+            .iter()
+            .all(|time| Upper::new(frontier.clone()).is_complete_at(time))
 }

@@ -116,7 +116,9 @@ impl<T: TestTime> World<T> {
     fn send(&mut self, key: Key, acquired: Option<Antichain<T>>, from: Option<Hold<T>>) {
         let (released, unpinned) = match from {
             None => (None, None),
-            Some(Hold { cell: None, since, .. }) => (Some(since), None),
+            Some(Hold {
+                cell: None, since, ..
+            }) => (Some(since), None),
             Some(Hold { cell, .. }) => (None, cell),
         };
         self.inbox.push_back(Message {
@@ -142,7 +144,8 @@ impl<T: TestTime> World<T> {
         if let Some(released) = &released {
             let counted = (key, released.clone());
             let at = self.ledger.iter().position(|other| *other == counted);
-            self.ledger.swap_remove(at.expect("what is released was counted"));
+            self.ledger
+                .swap_remove(at.expect("what is released was counted"));
         }
         if acquired.is_some() || released.is_some() {
             self.apply(Input::Held(HoldChange {

@@ -27,7 +27,11 @@ impl<T: TestTime> World<T> {
                 assert_eq!(asked, words[1..].join(" "), "asked of storage");
             }
             ["events", ..] => {
-                assert_eq!(or_none(&self.events, "none"), words[1..].join(" "), "events");
+                assert_eq!(
+                    or_none(&self.events, "none"),
+                    words[1..].join(" "),
+                    "events"
+                );
             }
             ["collections", count] => {
                 assert_eq!(self.state.collections() as u64, number(count));
@@ -35,7 +39,10 @@ impl<T: TestTime> World<T> {
             ["waiting", count] => assert_eq!(self.state.waiting() as u64, number(count)),
             ["durable", answer] => assert_eq!(self.state.is_durable(), answer == "yes"),
             ["next-tick", at] => {
-                let next = self.state.next_tick().map(|next| next.as_millis().to_string());
+                let next = self
+                    .state
+                    .next_tick()
+                    .map(|next| next.as_millis().to_string());
                 assert_eq!(next.unwrap_or(String::from("none")), at, "next tick");
             }
             [of, "gone"] => {

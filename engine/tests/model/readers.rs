@@ -130,7 +130,10 @@ impl<T: TestTime> Board<T> {
     }
 
     fn shown_mut(&mut self, key: Key) -> &mut Shown<T> {
-        let shown = self.shown.get_mut(&key.generation()).expect("it was opened");
+        let shown = self
+            .shown
+            .get_mut(&key.generation())
+            .expect("it was opened");
         assert!(!shown.removed, "{} was removed", shown.id);
         shown
     }

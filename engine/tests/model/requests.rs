@@ -34,7 +34,12 @@ impl<T: TestTime> World<T> {
     }
 
     /// A command that is answered at the end of the turn.
-    pub(super) fn ask(&mut self, command: Command<char, T>, asked: Asked<T>, expected: Option<&str>) {
+    pub(super) fn ask(
+        &mut self,
+        command: Command<char, T>,
+        asked: Asked<T>,
+        expected: Option<&str>,
+    ) {
         self.request(command, asked, None, expected);
     }
 
@@ -59,7 +64,11 @@ impl<T: TestTime> World<T> {
         }
         let asked = Asked::Create(news);
         let ticket = self.request(Command::Create(batch), asked, None, expected);
-        assert_eq!(self.requests.contains_key(&ticket), waits, "waits for shards");
+        assert_eq!(
+            self.requests.contains_key(&ticket),
+            waits,
+            "waits for shards"
+        );
     }
 
     pub(super) fn drop(&mut self, ids: Vec<char>, expected: Option<&str>) {
@@ -72,7 +81,10 @@ impl<T: TestTime> World<T> {
 
     pub(super) fn policies(&mut self, all: &[&str], expected: Option<&str>) {
         let all: Vec<_> = all.iter().map(|text| assignment(text)).collect();
-        let all: Vec<_> = all.iter().map(|(of, p)| (id(of), Policy::parse(p))).collect();
+        let all: Vec<_> = all
+            .iter()
+            .map(|(of, p)| (id(of), Policy::parse(p)))
+            .collect();
         let fits = |(of, policy): &(char, Policy<T>)| {
             let generation = self.undropped(*of)?;
             let known = &self.truth.alive[&generation];
@@ -84,14 +96,19 @@ impl<T: TestTime> World<T> {
         for (generation, policy) in found.into_iter().flatten() {
             self.known(generation).policy = Some(policy);
         }
-        let all: Vec<(char, ReadPolicy<T>)> =
-            all.into_iter().map(|(of, policy)| (of, policy.read_policy())).collect();
+        let all: Vec<(char, ReadPolicy<T>)> = all
+            .into_iter()
+            .map(|(of, policy)| (of, policy.read_policy()))
+            .collect();
         self.obeyed(Command::SetPolicies(all), Asked::Other, accepted, expected);
     }
 
     pub(super) fn uppers(&mut self, all: &[&str], by_key: bool, expected: Option<&str>) {
         let all: Vec<_> = all.iter().map(|text| assignment(text)).collect();
-        let all: Vec<_> = all.iter().map(|(of, f)| (id(of), frontier::<T>(f))).collect();
+        let all: Vec<_> = all
+            .iter()
+            .map(|(of, f)| (id(of), frontier::<T>(f)))
+            .collect();
         // Said one after the other, on a copy: nothing is taken unless all is.
         let mut alive = self.truth.alive.clone();
         let accepted = all.iter().all(|(of, upper)| {
@@ -131,7 +148,10 @@ impl<T: TestTime> World<T> {
                 Some(key) if of.ends_with('!') => {
                     let undropped = self.truth.alive.get(&key.generation());
                     let undropped = undropped.filter(|known| known.policy.is_some());
-                    (Target::Key(of_id, *key), undropped.map(|_| key.generation()))
+                    (
+                        Target::Key(of_id, *key),
+                        undropped.map(|_| key.generation()),
+                    )
                 }
                 _ => (Target::Id(of_id), self.undropped(of_id)),
             };

@@ -77,7 +77,9 @@ impl<T: TestTime> Shards<T> {
                 batch,
                 outcomes: found
                     .into_iter()
-                    .map(|(number, found)| (ShardId::new(number.into()), opened(found, how, number)))
+                    .map(|(number, found)| {
+                        (ShardId::new(number.into()), opened(found, how, number))
+                    })
                     .collect(),
             },
             Request::Downgrade(wishes) => StorageReport::Downgraded(

@@ -82,7 +82,9 @@ impl<T: TestTime> Truth<T> {
         let minimum = Antichain::from_elem(T::minimum());
         let fine = |new: &New<T>| {
             let shard_is_taken = |shard| {
-                self.given_up.difference(&self.tombstones).any(|other| *other == shard)
+                self.given_up
+                    .difference(&self.tombstones)
+                    .any(|other| *other == shard)
                     || self.alive.values().any(|known| known.shard == Some(shard))
                     || opening.iter().any(|other| other.shard == Some(shard))
             };
@@ -170,7 +172,11 @@ impl<T: TestTime> Truth<T> {
         for generation in generations {
             let since = self.since(generation, kept);
             let known = self.alive.get_mut(&generation).expect("it is alive");
-            assert!(PartialOrder::less_equal(&known.since, &since), "{} goes back", known.id);
+            assert!(
+                PartialOrder::less_equal(&known.since, &since),
+                "{} goes back",
+                known.id
+            );
             if known.shard.is_none() {
                 known.durable.clone_from(&since);
             }
@@ -220,7 +226,11 @@ fn start<T: TestTime>(
         id: new.id,
         dependencies: Vec::new(),
         policy: Some(new.policy),
-        durable: if new.shard.is_some() { shard_since } else { since.clone() },
+        durable: if new.shard.is_some() {
+            shard_since
+        } else {
+            since.clone()
+        },
         implied: since.clone(),
         upper,
         since,
@@ -231,7 +241,9 @@ fn start<T: TestTime>(
 fn has_cycle<T>(news: &[New<T>]) -> bool {
     let mut left: BTreeMap<char, &[char]> = news.iter().map(|new| (new.id, &new.on[..])).collect();
     loop {
-        let free = left.iter().find(|(_, on)| !on.iter().any(|on| left.contains_key(on)));
+        let free = left
+            .iter()
+            .find(|(_, on)| !on.iter().any(|on| left.contains_key(on)));
         match free.map(|(id, _)| *id) {
             Some(id) => left.remove(&id),
             None => return !left.is_empty(),

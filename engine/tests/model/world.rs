@@ -155,13 +155,16 @@ impl<T: TestTime> World<T> {
             let shard = number_of(wish.shard);
             let since = wish.since.frontier();
             self.asked.push(format!("{shard}={}", show(since)));
-            assert!(self.in_flight.insert(shard), "{shard} is being written already");
+            assert!(
+                self.in_flight.insert(shard),
+                "{shard} is being written already"
+            );
             match self.truth.alive.get(&wish.key.generation()) {
                 Some(known) => {
                     assert_eq!(known.shard, Some(shard), "whose shard");
                     assert_eq!(known.since, *since, "asked of storage for {}", known.id);
                     let before = self.asked_at.insert(shard, self.now);
-                    let next = before.map(|before| before + self.interval);
+                    let next = before.map(|before| before.saturating_add(self.interval));
                     assert!(next <= Some(self.now), "{shard} is written too often");
                 }
                 None => assert!(
@@ -171,7 +174,9 @@ impl<T: TestTime> World<T> {
                 ),
             }
         }
-        self.storage.requests.push_back(storage::Request::Downgrade(wishes));
+        self.storage
+            .requests
+            .push_back(storage::Request::Downgrade(wishes));
     }
 
     pub(super) fn answer_storage(&mut self, at: usize, how: &Answering) {
@@ -218,9 +223,9 @@ impl<T: TestTime> World<T> {
         self.apply(Input::Tick(self.now));
     }
 
-    /// Whatever is wished is asked for now, and may be asked for again before the interval is over.
+    /// From now on whatever is wished is asked for at once.
     pub(super) fn flush(&mut self) {
-        self.asked_at.clear();
+        self.interval = Duration::ZERO;
         self.apply(Input::Flush);
     }
 
