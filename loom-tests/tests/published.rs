@@ -31,7 +31,7 @@ fn a_view_is_read_whole_while_it_is_replaced_twice() {
 
 #[test]
 fn a_reader_that_stops_in_the_middle_costs_a_cell_and_stalls_nobody() {
-    check(2, &["it was in the middle", "it was not"], |outcomes| {
+    check(5, &["it was in the middle", "it was not"], |outcomes| {
         let (mut owner, _freed) = owner(&Dropped::none());
         let handle = owner.register(0, 1);
         let (reader, writer) = (handle.clone(), handle.clone());
