@@ -148,7 +148,7 @@ impl<T: TestTime> World<T> {
                 Effect::Answer(ticket, answer) => self.answered(ticket, answer),
                 Effect::OpenShards(batch, shards) => self.storage.asked_to_open(batch, &shards),
                 Effect::DowngradeSinces(wishes) => self.asked_to_downgrade(wishes),
-                Effect::Event(event) => self.events.push(super::answers::event(&event)),
+                Effect::Event(event) => self.events.push(super::tell::event(&event)),
             }
         }
     }
