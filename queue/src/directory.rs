@@ -3,6 +3,7 @@
 use std::fmt;
 use std::hash::Hash;
 
+use foldhash::fast::RandomState;
 use papaya::HashMap;
 
 use crate::pin::{Handle, Pin, PinError, Shape};
@@ -12,14 +13,15 @@ use crate::pin::{Handle, Pin, PinError, Shape};
 /// A removed handle may live a little longer, until nobody can be looking at it any more; its slot
 /// is used again only after that.
 pub struct Directory<I, S: Shape> {
-    handles: HashMap<I, Handle<S>>,
+    /// The hash is fast, and seeded per process: ids come from the embedder.
+    handles: HashMap<I, Handle<S>, RandomState>,
 }
 
 impl<I: Hash + Eq + Send + Sync, S: Shape> Directory<I, S> {
     /// An empty directory.
     pub fn new() -> Self {
         Self {
-            handles: HashMap::new(),
+            handles: HashMap::with_hasher(RandomState::default()),
         }
     }
 
