@@ -105,6 +105,9 @@ pub trait Finder: Send + Sync + 'static {
 pub trait Served {
     /// Reports the upper of one collection, and waits for the answer.
     fn round_trip(&self, id: u64, upper: u64);
+
+    /// Waits until all is done that drops have left to do.
+    fn settle(&self);
 }
 
 /// A side that ticks on a thread of its own.

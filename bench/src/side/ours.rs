@@ -227,6 +227,11 @@ impl Served for OursServed {
             .wait()
             .expect(EXISTS);
     }
+
+    fn settle(&self) {
+        // What is asked now is answered after all that was sent before.
+        self.client.stats().wait().expect(EXISTS);
+    }
 }
 
 impl Drop for OursServed {
