@@ -107,9 +107,9 @@ impl<T: Time> Upper<T> {
     }
 }
 
-/// No element of `frontier` is `≤` an element of `bound`.
+/// No element of `frontier` is `≤` an element of `bound`; only the empty one is past the empty one.
 pub(crate) fn is_past<T: Time>(frontier: &Antichain<T>, bound: &Antichain<T>) -> bool {
-    bound.iter().all(|time| !frontier.less_equal(time))
+    frontier.is_empty() || !bound.is_empty() && bound.iter().all(|time| !frontier.less_equal(time))
 }
 
 /// What is known of one collection at one instant.
@@ -232,6 +232,8 @@ mod tests {
         assert!(Upper::<u64>::sealed().is_past(&Antichain::from_elem(u64::MAX)));
         assert!(!Upper::at(7_u64).is_past(&Antichain::from_elem(7)));
         assert!(Upper::at(8_u64).is_past(&Antichain::from_elem(7)));
+        assert!(Upper::<u64>::sealed().is_past(&Antichain::new()));
+        assert!(!Upper::at(u64::MAX).is_past(&Antichain::new()));
     }
 
     #[test]

@@ -17,7 +17,7 @@ mod model;
 use chance::{Chance, ChanceTime, Shape};
 
 /// How many seeds run unless the environment says otherwise, for each kind of time.
-const SEEDS: u64 = 240;
+const SEEDS: u64 = 150;
 
 /// How many turns a seed has.
 const TURNS: usize = 150;

@@ -17,12 +17,12 @@ use model::{TestTime, World};
 
 #[test]
 fn the_scripts_of_numbers_hold() {
-    check::<u64>("numbers", 40);
+    check::<u64>("numbers", 50);
 }
 
 #[test]
 fn the_scripts_of_pairs_hold() {
-    check::<Product<u64, u64>>("pairs", 5);
+    check::<Product<u64, u64>>("pairs", 11);
 }
 
 #[test]

@@ -39,6 +39,10 @@ struct Batch<I, T> {
 }
 
 impl<I, T: Time> Opening<I, T> {
+    pub(super) fn descriptions(&self) -> &[Description<I, T>] {
+        &self.batch.descriptions
+    }
+
     /// A shard was written while it was being opened: the report may be the only one.
     pub(super) fn written(&mut self, shard: ShardId, reported: &Upper<T>) {
         let upper = self.uppers.entry(shard).or_insert_with(Upper::minimum);
@@ -197,12 +201,11 @@ impl<I: CollectionId, T: Time> State<I, T> {
         }
         let order = in_order(&descriptions, &places);
         if order.len() < descriptions.len() && !has_repeated(&refusals) {
-            let mut ordered = vec![false; descriptions.len()];
-            order.iter().for_each(|&place| ordered[place] = true);
+            let cyclic = in_cycles(&descriptions, &places, &order);
             let cyclic = descriptions
                 .iter()
-                .zip(ordered)
-                .filter(|(_, ordered)| !ordered);
+                .zip(cyclic)
+                .filter(|(_, cyclic)| *cyclic);
             refusals.extend(cyclic.map(|(new, _)| (new.id, Refusal::Cycle)));
         }
         if refusals.is_empty() {
@@ -482,6 +485,38 @@ fn in_order<I: CollectionId, T>(
         done += 1;
     }
     order
+}
+
+/// Which of `descriptions` depend on themselves, or stand between two that do: those that are
+/// missing in `order`, without those on which nobody of them depends.
+fn in_cycles<I: CollectionId, T>(
+    descriptions: &[Description<I, T>],
+    places: &Lookup<I, usize>,
+    order: &[usize],
+) -> Vec<bool> {
+    let dependencies = |place: usize| {
+        let dependencies: &[I] = &descriptions[place].dependencies;
+        dependencies.iter().filter_map(|id| places.get(id).copied())
+    };
+    let mut cyclic = vec![true; descriptions.len()];
+    order.iter().for_each(|&place| cyclic[place] = false);
+    let mut dependents = vec![0_usize; descriptions.len()];
+    let missing = (0..descriptions.len()).filter(|&place| cyclic[place]);
+    for dependency in missing.flat_map(dependencies) {
+        dependents[dependency] += 1;
+    }
+    let nobody = |&place: &usize| cyclic[place] && dependents[place] == 0;
+    let mut free: Vec<_> = (0..descriptions.len()).filter(nobody).collect();
+    while let Some(place) = free.pop() {
+        cyclic[place] = false;
+        for dependency in dependencies(place).filter(|&place| cyclic[place]) {
+            dependents[dependency] -= 1;
+            if dependents[dependency] == 0 {
+                free.push(dependency);
+            }
+        }
+    }
+    cyclic
 }
 
 fn has_repeated<I, T>(refusals: &Refusals<I, T>) -> bool {

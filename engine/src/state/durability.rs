@@ -61,7 +61,7 @@ impl Durability {
         if self.flush_at.is_none() {
             let next = self
                 .flushed_at
-                .map_or(now, |flushed| flushed + self.interval);
+                .map_or(now, |flushed| flushed.saturating_add(self.interval));
             self.flush_at = Some(next.max(now));
         }
     }
@@ -137,5 +137,23 @@ impl Durability {
     /// True iff nothing waits for storage.
     pub(crate) fn is_idle(&self) -> bool {
         self.queued.is_empty() && self.last.is_empty() && self.requests == 0
+    }
+
+    /// Asserts that whatever is left is asked for at some time.
+    pub(crate) fn check(&self) {
+        assert!(
+            self.queued.is_empty() || self.flush_at.is_some(),
+            "the queue of wishes is forgotten"
+        );
+        let waiting = self.last.iter().filter(|(_, last)| !last.asked);
+        let waiting: Vec<_> = waiting.map(|(shard, _)| shard).collect();
+        assert!(
+            waiting.is_empty() || self.last_at.is_some(),
+            "the last wishes of {waiting:?} are forgotten"
+        );
+        assert!(
+            waiting.len() == self.last.len() || self.requests > 0,
+            "last wishes wait for an answer to nothing"
+        );
     }
 }

@@ -77,7 +77,8 @@ impl<I: CollectionId, T: Time> State<I, T> {
         for (wish, outcome) in outcomes {
             let granted = is_granted(&wish, outcome.as_ref().ok());
             if self.alive(wish.key).is_some() {
-                self.answered_alive(&wish, granted, outcome.as_ref().ok());
+                let actual = outcome.as_ref().ok();
+                self.answered_alive(&wish, granted, actual);
             } else {
                 self.answered_gone(&wish, granted);
             }

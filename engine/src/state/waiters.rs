@@ -88,6 +88,11 @@ impl<T: Time> Waiters<T> {
         (!self.drop_if_empty(slot)).then_some(slot)
     }
 
+    /// True iff somebody waits for this collection.
+    pub(crate) fn are_at(&self, slot: u32) -> bool {
+        self.by_slot.contains_key(&slot)
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.by_ticket.len()
     }

@@ -161,6 +161,8 @@ impl<T: ChanceTime> Chance<T> {
                 let ms = [1, 50, 100, 200, 500, 1_000, 3_000];
                 format!("after {}", self.one_of(&ms)?)
             }
+            // Nothing is rate-limited any more after it.
+            Act::Flush if self.lines.len() < 120 => return None,
             Act::Flush => String::from("flush"),
             Act::Messages if self.rng.bool() => String::from("messages wait"),
             Act::Messages => String::from("messages flow"),
@@ -180,7 +182,7 @@ impl<T: ChanceTime> Chance<T> {
                     "fail 1 3 5 7",
                     "lost 2 4 6 8",
                 ];
-                format!("answer #{at} {}", self.one_of(&how)?)
+                format!("answer at:{at} {}", self.one_of(&how)?)
             }
             Act::Written => {
                 let shard = self.shard()?;

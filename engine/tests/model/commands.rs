@@ -22,9 +22,9 @@ impl<T: TestTime> World<T> {
     /// frontiers a b   explain a
     /// messages wait | flow   deliver [n]   freed [n]            what holds have sent
     /// stray a F       stray a! F           a release of the incarnation before, of this one
-    /// storage wait | works                 answer [#n] [fail | lost [shard ..]]
+    /// storage wait | works                 answer [at:n] [fail | lost [shard ..]]
     /// shard N since:F upper:F              how it is found; or how somebody else moves it
-    /// written N=F     after MS     flush   interval MS
+    /// written N=F     after MS     flush   interval MS | max
     /// ```
     pub(crate) fn command(&mut self, text: &str, expected: Option<&str>) {
         let text = text.trim();
@@ -81,7 +81,10 @@ impl<T: TestTime> World<T> {
             ("flush", []) => self.flush(),
             ("interval", [ms]) => {
                 assert_eq!(self.tickets, 0, "the interval is said first");
-                self.interval = Duration::from_millis(number(ms));
+                self.interval = match *ms {
+                    "max" => Duration::MAX,
+                    ms => Duration::from_millis(number(ms)),
+                };
                 self.state = State::new(self.interval);
             }
             _ => panic!("{text} is no command"),
@@ -92,11 +95,11 @@ impl<T: TestTime> World<T> {
         let key = match of.strip_suffix('!') {
             Some(of) => self.keys[&id(of)],
             None => {
-                let old = self.old_keys.iter().filter(|(generation, _)| {
+                let mut old = self.old_keys.iter().filter(|(generation, _)| {
                     let shown = &self.board.shown[generation];
                     shown.id == id(of) && shown.removed
                 });
-                *old.last().expect("an incarnation before").1
+                *old.next_back().expect("an incarnation before").1
             }
         };
         self.apply(Input::Held(HoldChange {
@@ -108,7 +111,7 @@ impl<T: TestTime> World<T> {
 
     fn answer(&mut self, how: &[&str]) {
         let (at, how) = match how.split_first() {
-            Some((at, how)) if at.starts_with('#') => (number(&at[1..]) as usize, how),
+            Some((at, how)) if at.starts_with("at:") => (number(&at[3..]) as usize, how),
             _ => (0, how),
         };
         let (verb, shards) = how.split_first().unwrap_or((&"ok", &[]));

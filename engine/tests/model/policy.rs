@@ -61,14 +61,22 @@ impl<T: TestTime> Policy<T> {
     pub(crate) fn initial_since(&self) -> Antichain<T> {
         match self {
             Policy::Stay(at) => at.clone(),
-            _ => Antichain::from_elem(T::minimum()),
+            Policy::Valid(_)
+            | Policy::Lag(_)
+            | Policy::Gives(_)
+            | Policy::Panics(_)
+            | Policy::Least(_) => Antichain::from_elem(T::minimum()),
         }
     }
 
     pub(crate) fn is_valid(&self) -> bool {
         match self {
             Policy::Least(all) => !all.is_empty() && all.iter().all(Policy::is_valid),
-            _ => true,
+            Policy::Stay(_)
+            | Policy::Valid(_)
+            | Policy::Lag(_)
+            | Policy::Gives(_)
+            | Policy::Panics(_) => true,
         }
     }
 

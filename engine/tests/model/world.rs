@@ -164,7 +164,7 @@ impl<T: TestTime> World<T> {
                     assert_eq!(known.shard, Some(shard), "whose shard");
                     assert_eq!(known.since, *since, "asked of storage for {}", known.id);
                     let before = self.asked_at.insert(shard, self.now);
-                    let next = before.map(|before| before + self.interval);
+                    let next = before.map(|before| before.saturating_add(self.interval));
                     assert!(next <= Some(self.now), "{shard} is written too often");
                 }
                 None => assert!(

@@ -1,0 +1,69 @@
+//! Holds that the replay takes itself, so that the picture shows what a hold does.
+
+use crate::catalog::Relation;
+use crate::course::{Event, Mark};
+use crate::embedding::{Embedding, EmbeddingError, Hold};
+use crate::minute::Minute;
+use crate::tally::Tally;
+
+/// A hold at the implied capability of a collection, from one minute of the replay to another.
+pub struct Demonstration {
+    relation: Relation,
+    from: Minute,
+    until: Minute,
+    hold: Option<Hold>,
+}
+
+/// Two of them, on views that depend on different collections: one after the other.
+#[must_use]
+pub fn demonstrations(end: Minute) -> Vec<Demonstration> {
+    let at = |percent| end * percent / 100;
+    [
+        (Relation::DepartureDelay, at(25), at(45)),
+        (Relation::AirborneInRain, at(60), at(85)),
+    ]
+    .map(|(relation, from, until)| Demonstration {
+        relation,
+        from,
+        until,
+        hold: None,
+    })
+    .into()
+}
+
+impl Demonstration {
+    /// Takes or drops the hold, if that is due before `upper` is reported.
+    ///
+    /// # Errors
+    /// When the engine refuses the hold.
+    pub fn turn(
+        &mut self,
+        upper: Minute,
+        embedding: &Embedding,
+        tally: &mut Tally,
+    ) -> Result<Option<Mark>, EmbeddingError> {
+        let event = match &self.hold {
+            None if (self.from..self.until).contains(&upper) => {
+                let collection = embedding.collection(self.relation);
+                self.hold = Some(tally.take(|| collection.acquire())?);
+                Event::Taken
+            }
+            Some(_) if upper >= self.until => {
+                self.end(tally);
+                Event::Released
+            }
+            None | Some(_) => return Ok(None),
+        };
+        Ok(Some(Mark {
+            relation: self.relation,
+            event,
+        }))
+    }
+
+    /// Drops the hold, if it is still there.
+    pub fn end(&mut self, tally: &mut Tally) {
+        if let Some(hold) = self.hold.take() {
+            tally.release(hold);
+        }
+    }
+}
