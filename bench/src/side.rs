@@ -63,9 +63,6 @@ pub trait Side: Sized + Send + 'static {
     /// Moves a hold, and does all that follows from it.
     fn downgrade(&mut self, hold: &mut HoldOf<Self>, to: u64);
 
-    /// Does whatever is left to do.
-    fn turn(&mut self);
-
     /// When a collection can be read from.
     fn since(&self, id: u64) -> u64;
 

@@ -135,10 +135,6 @@ impl Side for Ours {
         self.engine.turn();
     }
 
-    fn turn(&mut self) {
-        self.engine.turn();
-    }
-
     fn since(&self, id: u64) -> u64 {
         let since = self.collection(id).since();
         *since

@@ -94,10 +94,6 @@ impl Side for Usual {
         self.background.turn();
     }
 
-    fn turn(&mut self) {
-        self.background.turn();
-    }
-
     fn since(&self, id: u64) -> u64 {
         *self
             .baseline
