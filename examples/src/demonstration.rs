@@ -20,7 +20,7 @@ pub fn demonstrations(end: Minute) -> Vec<Demonstration> {
     let at = |percent| end * percent / 100;
     [
         (Relation::DepartureDelay, at(25), at(45)),
-        (Relation::AirborneInRain, at(60), at(85)),
+        (Relation::AirborneInRain, at(55), at(80)),
     ]
     .map(|(relation, from, until)| Demonstration {
         relation,
