@@ -24,6 +24,7 @@ impl<T: TestTime> World<T> {
     /// stray a F       stray a! F           a release of the incarnation before, of this one
     /// storage waits | works                 answer [at:n] [fail | lost [shard ..]]
     /// shard N since:F upper:F              how it is found; or how somebody else moves it
+    /// answers any                          what is refused need not be expected
     /// written N=F     after MS     flush   interval MS | max
     /// ```
     pub(crate) fn command(&mut self, text: &str, expected: Option<&str>) {
@@ -82,6 +83,7 @@ impl<T: TestTime> World<T> {
                 let (shard, upper) = assignment(written);
                 self.written(number(shard), frontier(upper));
             }
+            ("answers", ["any"]) => self.all_succeeds = false,
             ("after", [ms]) => self.after(Duration::from_millis(number(ms))),
             ("flush", []) => self.flush(),
             ("interval", [ms]) => {

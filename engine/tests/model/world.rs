@@ -47,7 +47,7 @@ pub(crate) struct World<T: TestTime> {
     pub(super) events: Vec<String>,
     pub(super) asked: Vec<String>,
     /// An answer without an expectation must be good.
-    pub(crate) all_succeeds: bool,
+    pub(super) all_succeeds: bool,
     /// Every effect there ever was.
     pub(crate) log: String,
 }
