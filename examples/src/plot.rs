@@ -137,6 +137,7 @@ mod tests {
                 course.mark(Mark {
                     relation: Relation::Airborne,
                     event,
+                    since: 0,
                 });
             }
             let frontiers = [(Some((day - 1) * DAY), Some(day * DAY)); Relation::ALL.len()];

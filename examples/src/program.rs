@@ -78,8 +78,9 @@ fn try_run(
     let bar = progress_bar(options.days);
     let outcome = replay(&options, &data, sabotage, &mut |minute| {
         bar.set_position(minute / DAY)
-    })?;
+    });
     bar.finish_and_clear();
+    let outcome = outcome?;
 
     write_probes(out, &outcome)?;
     if let (Some(mut file), Some(course)) = (plot, &outcome.course) {

@@ -40,6 +40,8 @@ pub enum Sabotage {
     CompactTooFar,
     /// A hold is forgotten instead of dropped.
     LeakHold,
+    /// The engine is stopped halfway.
+    StopEngine,
 }
 
 /// What a replay has done and seen.
@@ -115,7 +117,7 @@ pub fn replay(
 
     let mut replay = Replay::new(options, data, &embedding, sabotage);
     let tallies = thread::scope(|scope| {
-        let readers: Vec<_> = (0..u64::from(options.readers))
+        let readers: Vec<_> = (0..options.readers)
             .map(|seed| Reader::new(&embedding, &oracle, entrance.visitor(), seed))
             .map(|reader| scope.spawn(move || reader.run()))
             .collect();
@@ -202,7 +204,9 @@ impl<'a> Replay<'a> {
             self.take_holds(upper)?;
             self.dataflow.advance(upper);
             self.report()?;
-            self.compact();
+            Relation::ALL
+                .into_iter()
+                .for_each(|relation| self.compact(relation));
             self.observe(upper);
             self.answer(&desk, upper);
             progress(upper);
@@ -215,15 +219,29 @@ impl<'a> Replay<'a> {
         self.probes
             .take_before(upper, self.embedding, &mut self.tally)?;
         for demonstration in &mut self.demonstrations {
-            let event = demonstration.turn(upper, self.embedding, &mut self.tally)?;
-            if let (Some(event), Some(course)) = (event, &mut self.course) {
-                course.mark(event);
+            let mark = demonstration.turn(upper, self.embedding, &mut self.tally)?;
+            if let (Some(mark), Some(course)) = (mark, &mut self.course) {
+                course.mark(mark);
             }
         }
-        if self.sabotage == Sabotage::LeakHold && upper * 2 >= self.options.end() {
-            self.sabotage = Sabotage::None;
-            let flights = self.embedding.collection(Relation::Flights);
-            std::mem::forget(self.tally.take(|| flights.acquire())?);
+        if upper * 2 >= self.options.end() {
+            self.sabotage_halfway()?;
+        }
+        Ok(())
+    }
+
+    fn sabotage_halfway(&mut self) -> Result<(), EmbeddingError> {
+        match self.sabotage {
+            Sabotage::None | Sabotage::CompactTooFar => {}
+            Sabotage::LeakHold => {
+                self.sabotage = Sabotage::None;
+                let flights = self.embedding.collection(Relation::Flights);
+                std::mem::forget(self.tally.take(|| flights.acquire())?);
+            }
+            Sabotage::StopEngine => {
+                self.sabotage = Sabotage::None;
+                self.embedding.client().stop().wait()?;
+            }
         }
         Ok(())
     }
@@ -239,15 +257,14 @@ impl<'a> Replay<'a> {
         tick.of(|| embedding.report(|relation| dataflow.upper(relation)))
     }
 
-    /// Lets every arrangement forget what the engine says may be forgotten, and no more.
-    fn compact(&mut self) {
-        for relation in Relation::ALL {
-            let mut since = self.embedding.collection(relation).since().into_frontier();
-            if self.sabotage == Sabotage::CompactTooFar {
-                since = since.iter().map(|time| time + self.options.step).collect();
-            }
-            self.dataflow.compact(relation, &since);
+    /// Lets the arrangement of `relation` forget what the engine says may be forgotten by now, and
+    /// no more.
+    fn compact(&mut self, relation: Relation) {
+        let mut since = self.embedding.collection(relation).since().into_frontier();
+        if self.sabotage == Sabotage::CompactTooFar {
+            since = since.iter().map(|time| time + self.options.step).collect();
         }
+        self.dataflow.compact(relation, &since);
     }
 
     fn observe(&mut self, upper: Minute) {
@@ -284,6 +301,11 @@ impl<'a> Replay<'a> {
 
     fn answer_one(&mut self, question: Question) {
         let begin = Instant::now();
+        // Since may have moved meanwhile: what is read is all that is left, and no more.
+        question
+            .relations()
+            .iter()
+            .for_each(|relation| self.compact(*relation));
         question.answer(&mut self.dataflow);
         self.answering += begin.elapsed();
         self.answered += 1;
