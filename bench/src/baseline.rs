@@ -97,6 +97,11 @@ impl Baseline {
         self.ask(|answer| Command::DropCollections { ids, answer })
     }
 
+    /// Asks the background to apply the changes of holds that were sent before.
+    pub fn settle(&self) -> oneshot::Receiver<()> {
+        self.ask(|answer| Command::Settle { answer })
+    }
+
     /// What everybody may know of a collection.
     pub fn frontiers(&self, id: u64) -> Option<Frontiers> {
         self.lock().frontiers(id)

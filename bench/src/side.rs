@@ -63,9 +63,6 @@ pub trait Side: Sized + Send + 'static {
     /// Moves a hold, and does all that follows from it.
     fn downgrade(&mut self, hold: &mut HoldOf<Self>, to: u64);
 
-    /// Does whatever is left to do.
-    fn turn(&mut self);
-
     /// When a collection can be read from.
     fn since(&self, id: u64) -> u64;
 
@@ -105,6 +102,9 @@ pub trait Finder: Send + Sync + 'static {
 pub trait Served {
     /// Reports the upper of one collection, and waits for the answer.
     fn round_trip(&self, id: u64, upper: u64);
+
+    /// Waits until all is done that drops have left to do.
+    fn settle(&self);
 }
 
 /// A side that ticks on a thread of its own.

@@ -26,5 +26,10 @@ fn help_names_every_option() {
     let output = report(&["--help"]);
     assert!(output.status.success());
     let help = String::from_utf8(output.stdout).unwrap();
-    assert!(["--json", "--quick"].iter().all(|option| help.contains(option)), "{help}");
+    assert!(
+        ["--json", "--quick"]
+            .iter()
+            .all(|option| help.contains(option)),
+        "{help}"
+    );
 }

@@ -244,3 +244,23 @@ fn events_that_came_too_fast_are_counted() {
     }
     assert_eq!(missed, 10);
 }
+
+#[test]
+fn a_collection_that_goes_in_the_turn_in_which_it_came_is_still_handed_out() {
+    let (mut engine, client, _base) = by_hand(Config::default());
+    let came_and_went = client.create(vec![Description::new(2, ReadPolicy::step_back())]);
+    let dropped = client.drop_collections(vec![2]);
+    let gone = ReadPolicy::ValidFrom(Since::new(Default::default()));
+    let given_up = client.create(vec![Description::new(3, gone)]);
+    engine.turn();
+    dropped.wait().unwrap();
+    for created in [came_and_went, given_up] {
+        let collection = created.wait().unwrap().remove(0);
+        assert!(collection.acquire().is_err());
+        assert!(collection.since().is_gone());
+    }
+    // Their ids, and their slots, are free again.
+    let again = client.create(vec![Description::new(2, ReadPolicy::step_back())]);
+    engine.turn();
+    assert!(again.wait().unwrap()[0].acquire().is_ok());
+}

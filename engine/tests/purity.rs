@@ -126,7 +126,7 @@ fn impure(source: &str) -> Vec<String> {
         .map(|forbidden| (*forbidden).to_owned())
         .collect();
     let flat: String = code.split_whitespace().collect::<Vec<_>>().join(" ");
-    if words.contains(&"HashMap") && !flat.contains("BuildHasherDefault<DefaultHasher>") {
+    if words.contains(&"HashMap") && !flat.contains("FixedState>") {
         found.push(String::from("HashMap without its hasher"));
     }
     found.extend(walked(&flat));

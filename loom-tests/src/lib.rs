@@ -9,10 +9,12 @@
 //! cargo run --release -p lowwater-loom-tests --bin mutants
 //! ```
 //!
+//! Building the models takes longer than running them; `CARGO_PROFILE_RELEASE_LTO=off` helps.
+//!
 //! Loom's own limits bound what is proven. It executes one interleaving after another: a load may
-//! see an old value, but nothing sees a value from the future, and what reads and writes at once
-//! sees the newest. An ordering that only forbids a later access to overtake an earlier one is
-//! caught by what else it publishes; the models say where they do so.
+//! see an old value, but nothing sees a value from the future, and an atomic update sees the
+//! newest. An ordering that only forbids a later access to overtake an earlier one is caught by
+//! what else it publishes; the models say where they do so.
 #![forbid(unsafe_code)]
 #![cfg(loom)]
 

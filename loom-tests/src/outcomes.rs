@@ -44,8 +44,8 @@ impl Outcomes {
 /// Runs a model through every execution with at most `preemptions_max` preemptions, and demands
 /// that each of `expected` was the outcome of some.
 ///
-/// Two preemptions find nearly every known kind of error; `LOOM_MAX_PREEMPTIONS` raises the bound
-/// of all models for a longer run.
+/// Two preemptions find nearly every known kind of error. The models here allow five, and four
+/// where more would take minutes; `LOOM_MAX_PREEMPTIONS` raises the bound of all of them.
 pub fn check(
     preemptions_max: usize,
     expected: &[&'static str],

@@ -22,7 +22,7 @@ fn send(sender: &Sender<Witness, Bell>, message: Witness) -> bool {
 #[test]
 fn a_message_is_received_or_refused_or_dropped_and_never_left_behind() {
     let expected = ["received", "refused", "accepted but dropped"];
-    check(4, &expected, |outcomes| {
+    check(5, &expected, |outcomes| {
         let dropped = Dropped::none();
         let (sender, mut receiver) = channel(Bell::new());
         let (other, message) = (sender.clone(), dropped.witness());
@@ -46,7 +46,7 @@ fn a_message_is_received_or_refused_or_dropped_and_never_left_behind() {
 #[test]
 fn two_that_send_while_the_receiver_goes_leave_nothing_behind() {
     check(
-        3,
+        5,
         &["both accepted", "one refused", "both refused"],
         |outcomes| {
             let dropped = Dropped::none();
@@ -72,7 +72,7 @@ fn two_that_send_while_the_receiver_goes_leave_nothing_behind() {
 
 #[test]
 fn what_was_sent_before_the_close_is_received_though_others_send_meanwhile() {
-    check(4, &["refused", "accepted"], |outcomes| {
+    check(5, &["refused", "accepted"], |outcomes| {
         let (sender, mut receiver) = channel(Bell::new());
         sender.send(1).expect("it is open");
         let thread = thread::spawn(move || sender.send(2).is_ok());
@@ -87,7 +87,7 @@ fn what_was_sent_before_the_close_is_received_though_others_send_meanwhile() {
 
 #[test]
 fn a_message_sent_before_the_close_was_asked_for_is_received() {
-    check(4, &["asked in time", "asked too late"], |outcomes| {
+    check(5, &["asked in time", "asked too late"], |outcomes| {
         let (sender, mut receiver) = channel(Bell::new());
         let stop = Arc::new(AtomicBool::new(false));
         let asked = Arc::clone(&stop);

@@ -9,7 +9,7 @@ use lowwater_queue::Closed;
 #[test]
 fn a_hold_that_is_moved_is_counted_at_every_instant() {
     let expected = ["pinned at 0", "pinned at 9"];
-    check(3, &expected, |outcomes| {
+    check(5, &expected, |outcomes| {
         let (mut engine, handle) = Engine::start(&Dropped::none());
         let (sender, since) = (engine.sender(), engine.since());
         let thread = thread::spawn(move || {
@@ -48,7 +48,7 @@ fn a_hold_that_is_moved_is_counted_at_every_instant() {
 
 #[test]
 fn a_move_that_meets_the_stop_is_done_or_refused_or_answered_by_its_end() {
-    check(3, &["refused", "accepted", "no pin"], |outcomes| {
+    check(5, &["refused", "accepted", "no pin"], |outcomes| {
         let (tables, answers) = (Dropped::none(), Dropped::none());
         let (engine, handle) = Engine::start(&tables);
         let sender = engine.sender();

@@ -13,7 +13,7 @@ fn received(receiver: &mut Receiver<u32, Bell>) -> Vec<u32> {
 
 #[test]
 fn messages_of_one_sender_arrive_in_order() {
-    check(3, &["some", "all", "none"], |outcomes| {
+    check(5, &["some", "all", "none"], |outcomes| {
         let (sender, mut receiver) = channel(Bell::new());
         let other = sender.clone();
         let one = thread::spawn(move || {
@@ -37,7 +37,7 @@ fn messages_of_one_sender_arrive_in_order() {
 
 #[test]
 fn a_message_sent_because_of_another_arrives_after_it() {
-    check(3, &["it followed", "it did not follow"], |outcomes| {
+    check(5, &["it followed", "it did not follow"], |outcomes| {
         let (sender, mut receiver) = channel(Bell::new());
         let other = sender.clone();
         let sent = Arc::new(AtomicBool::new(false));

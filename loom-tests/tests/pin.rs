@@ -24,7 +24,7 @@ fn use_cells_again(owner: &mut Owner<Numbers>, slot: Slot) {
 #[test]
 fn a_hold_blocks_the_since_that_the_owner_wants_to_move() {
     check(
-        4,
+        5,
         &["it held", "it came too late", "it came and went"],
         |outcomes| {
             let (mut owner, mut freed) = owner(&Dropped::none());
@@ -58,7 +58,7 @@ fn a_hold_blocks_the_since_that_the_owner_wants_to_move() {
 
 #[test]
 fn a_clone_and_a_release_while_the_cell_is_retired_free_it_once() {
-    check(4, &["free at once", "freed by a message"], |outcomes| {
+    check(5, &["free at once", "freed by a message"], |outcomes| {
         let tables = Dropped::none();
         let (mut owner, mut freed) = owner(&tables);
         let handle = owner.register(7, 0);
@@ -87,7 +87,7 @@ fn a_clone_and_a_release_while_the_cell_is_retired_free_it_once() {
 
 #[test]
 fn a_clone_made_by_one_thread_and_dropped_while_another_keeps_the_pin_frees_nothing() {
-    check(3, &["kept", "left before"], |outcomes| {
+    check(5, &["kept", "left before"], |outcomes| {
         let (mut owner, mut freed) = owner(&Dropped::none());
         let handle = owner.register(7, 0);
         let pin = Arc::new(handle.acquire().expect("it is open"));
@@ -123,7 +123,7 @@ fn a_cell_is_used_again_only_after_its_last_reader() {
         "free at once",
         "not free in time",
     ];
-    check(4, &expected, |outcomes| {
+    check(5, &expected, |outcomes| {
         let (mut owner, mut freed) = owner(&Dropped::none());
         let handle = owner.register(1, 0);
         let reader = handle.clone();
@@ -158,7 +158,7 @@ fn a_cell_is_used_again_only_after_its_last_reader() {
 #[test]
 fn two_leave_a_retired_cell_and_then_it_is_used_again() {
     check(
-        4,
+        5,
         &["the last one told", "both left in between"],
         |outcomes| {
             let (mut owner, mut freed) = owner(&Dropped::none());
@@ -190,7 +190,7 @@ fn two_leave_a_retired_cell_and_then_it_is_used_again() {
 
 #[test]
 fn all_leave_between_the_turning_over_and_the_settling() {
-    check(4, &["free at once", "freed by a message"], |outcomes| {
+    check(5, &["free at once", "freed by a message"], |outcomes| {
         let (mut owner, mut freed) = owner(&Dropped::none());
         let handle = owner.register(1, 0);
         let slot = handle.slot();
@@ -211,7 +211,7 @@ fn all_leave_between_the_turning_over_and_the_settling() {
 #[test]
 fn a_pin_taken_while_the_slot_is_closed_is_a_pin_or_refused() {
     check(
-        4,
+        5,
         &["pinned and kept", "pinned and gone", "refused"],
         |outcomes| {
             let tables = Dropped::none();
@@ -255,7 +255,7 @@ fn a_pin_taken_while_the_slot_is_closed_is_a_pin_or_refused() {
 
 #[test]
 fn a_slot_is_used_again_only_after_its_last_handle() {
-    check(4, &["the same slot", "another slot"], |outcomes| {
+    check(5, &["the same slot", "another slot"], |outcomes| {
         let (mut owner, mut freed) = owner(&Dropped::none());
         let handle = owner.register(1, 0);
         let slot = handle.slot();
@@ -292,7 +292,7 @@ fn a_slot_is_used_again_only_after_its_last_handle() {
 /// A pin taken by one thread and given back by another.
 #[test]
 fn a_pin_moves_to_another_thread_and_keeps_its_cell() {
-    check(3, &["it moved", "it stayed"], |outcomes| {
+    check(5, &["it moved", "it stayed"], |outcomes| {
         let (mut owner, mut freed) = owner(&Dropped::none());
         let handle = owner.register(1, 0);
         let (sender, mut receiver) = lowwater_queue::channel::<Pin<Numbers>, _>(Bell::new());
@@ -321,7 +321,7 @@ fn a_pin_moves_to_another_thread_and_keeps_its_cell() {
 
 #[test]
 fn a_pin_survives_on_a_cell_that_was_used_before() {
-    check(3, &["freed by a message", "free at once"], |outcomes| {
+    check(5, &["freed by a message", "free at once"], |outcomes| {
         let (mut owner, mut freed) = owner(&Dropped::none());
         let handle = owner.register(1, 0);
         let slot = handle.slot();

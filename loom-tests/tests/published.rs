@@ -9,7 +9,7 @@ use lowwater_queue::read_all;
 
 #[test]
 fn a_view_is_read_whole_while_it_is_replaced_twice() {
-    check(4, &["the first", "the second", "the third"], |outcomes| {
+    check(5, &["the first", "the second", "the third"], |outcomes| {
         let (mut owner, _freed) = owner(&Dropped::none());
         let handle = owner.register(0, 1);
         let reader = handle.clone();
@@ -31,7 +31,7 @@ fn a_view_is_read_whole_while_it_is_replaced_twice() {
 
 #[test]
 fn a_reader_that_stops_in_the_middle_costs_a_cell_and_stalls_nobody() {
-    check(2, &["it was in the middle", "it was not"], |outcomes| {
+    check(5, &["it was in the middle", "it was not"], |outcomes| {
         let (mut owner, _freed) = owner(&Dropped::none());
         let handle = owner.register(0, 1);
         let (reader, writer) = (handle.clone(), handle.clone());
@@ -59,7 +59,7 @@ fn a_reader_that_stops_in_the_middle_costs_a_cell_and_stalls_nobody() {
 
 #[test]
 fn two_views_are_read_as_they_were_at_the_end_of_a_turn() {
-    check(4, &["before", "after", "ask the owner"], |outcomes| {
+    check(5, &["before", "after", "ask the owner"], |outcomes| {
         let (mut owner, _freed) = owner(&Dropped::none());
         let handles = [owner.register(0, 1), owner.register(0, 1)];
         let readers = handles.clone();
@@ -79,7 +79,7 @@ fn two_views_are_read_as_they_were_at_the_end_of_a_turn() {
 
 #[test]
 fn who_reads_a_turn_together_sees_all_that_was_done_in_it() {
-    check(4, &["before", "after", "ask the owner"], |outcomes| {
+    check(5, &["before", "after", "ask the owner"], |outcomes| {
         let (mut owner, _freed) = owner(&Dropped::none());
         let handle = owner.register(0, 1);
         let reader = handle.clone();
@@ -119,7 +119,7 @@ fn set_done(done: *mut bool) {
 
 #[test]
 fn a_replaced_view_is_used_again_only_after_its_last_reader() {
-    check(4, &["replaced while it was read", "not"], |outcomes| {
+    check(5, &["replaced while it was read", "not"], |outcomes| {
         let (mut owner, _freed) = owner(&Dropped::none());
         let handle = owner.register(0, 1);
         let readers = [handle.clone(), handle.clone()];

@@ -7,7 +7,7 @@ use lowwater_queue::PinError;
 
 #[test]
 fn a_hold_given_back_while_the_engine_stops_leaves_nothing() {
-    check(4, &["pinned", "refused"], |outcomes| {
+    check(5, &["pinned", "refused"], |outcomes| {
         let tables = Dropped::none();
         let (engine, handle) = Engine::start(&tables);
         let thread = thread::spawn(move || match handle.acquire() {
@@ -28,7 +28,7 @@ fn a_hold_given_back_while_the_engine_stops_leaves_nothing() {
 #[test]
 fn two_holds_of_an_engine_that_goes_keep_the_table_and_let_it_go_once() {
     check(
-        3,
+        5,
         &["the holds were last", "the owner was last"],
         |outcomes| {
             let tables = Dropped::none();
@@ -61,7 +61,7 @@ fn two_holds_of_an_engine_that_goes_keep_the_table_and_let_it_go_once() {
 
 #[test]
 fn a_hold_that_is_cloned_after_the_engine_is_gone_still_holds() {
-    check(4, &["cloned before", "cloned after"], |outcomes| {
+    check(5, &["cloned before", "cloned after"], |outcomes| {
         let tables = Dropped::none();
         let (mut owner, freed) = owner(&tables);
         let handle = owner.register(1, 0);
@@ -87,7 +87,7 @@ fn a_hold_that_is_cloned_after_the_engine_is_gone_still_holds() {
 
 #[test]
 fn the_last_of_three_handles_lets_the_table_go_after_the_others_used_it() {
-    check(4, &["this one was last", "another was last"], |outcomes| {
+    check(5, &["this one was last", "another was last"], |outcomes| {
         let tables = Dropped::none();
         let (mut owner, freed) = owner(&tables);
         let handle = owner.register(1, 5);

@@ -69,7 +69,7 @@ fn a_message_sent_while_the_consumer_falls_asleep_is_received() {
 
 #[test]
 fn messages_of_two_senders_wake_a_consumer_that_falls_asleep() {
-    senders_and_a_sleeper(2, 3);
+    senders_and_a_sleeper(2, 4);
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn a_second_message_wakes_a_consumer_that_was_woken_by_the_first() {
 
 #[test]
 fn one_of_two_that_see_it_asleep_rings() {
-    check(3, &["both were quick enough", "one was late"], |outcomes| {
+    check(5, &["both were quick enough", "one was late"], |outcomes| {
         let (sender, mut receiver) = channel::<u32, Bell>(Bell::new());
         assert_eq!(receiver.prepare_to_sleep(), Sleep::Sleep);
         let threads = [1, 2].map(|number| {

@@ -10,10 +10,11 @@ use crate::pin::{Handle, Pin, PinError, Shape};
 
 /// Handles by id, for any thread to look up.
 ///
+/// Its handles keep their table: a directory in the table's own context would keep both for ever.
 /// A removed handle may live a little longer, until nobody can be looking at it any more; its slot
 /// is used again only after that.
 pub struct Directory<I, S: Shape> {
-    /// The hash is fast, and seeded per process: ids come from the embedder.
+    /// The hash is fast, and seeded anew in every process.
     handles: HashMap<I, Handle<S>, RandomState>,
 }
 

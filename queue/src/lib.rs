@@ -6,7 +6,7 @@
 //! | way | costs | in exchange |
 //! |---|---|---|
 //! | send it a message: [`channel()`] | tens of ns, and a system call if it sleeps | an answer takes a round trip |
-//! | keep something alive without asking: [`Pin`] | 2 reads and writes at once of one word, some 5 ns | it is told later, and only if it wanted to let go |
+//! | keep something alive without asking: [`Pin`] | two atomic updates of one word, some 5 ns | it is told later, and only if it wanted to let go |
 //! | read what it published: [`Handle::read`], [`read_all`] | as a pin | what is read may be a moment old |
 //!
 //! Take this crate as the lowest floor of Lowwater, not as a library of its own: it knows neither

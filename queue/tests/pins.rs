@@ -2,7 +2,7 @@
 
 mod numbers;
 
-use lowwater_queue::{CellId, Handle, PinError, Slot};
+use lowwater_queue::{CellId, Handle, Pin, PinError, Slot};
 use numbers::{Alive, Numbers, owner, reclaim_all};
 
 #[test]
@@ -199,4 +199,11 @@ fn a_cell_of_another_owner_cannot_be_taken_back() {
     one.retire(handle.slot(), alive.number(2));
     drop(pin);
     other.reclaim(freed.pop().expect("the last one told"));
+}
+
+#[test]
+fn a_pin_is_three_words_and_a_handle_is_two() {
+    let word = size_of::<usize>();
+    assert_eq!(size_of::<Option<Pin<Numbers>>>(), 3 * word);
+    assert_eq!(size_of::<Option<Handle<Numbers>>>(), 2 * word);
 }

@@ -35,6 +35,11 @@ pub enum Command {
         /// Told when it is visible.
         answer: oneshot::Sender<()>,
     },
+    /// Apply the changes of holds that were sent before this.
+    Settle {
+        /// Told when that is visible.
+        answer: oneshot::Sender<()>,
+    },
     /// Drop collections.
     DropCollections {
         /// Which.
@@ -123,18 +128,8 @@ impl Background {
 
     /// Applies everything that has come in so far, on the calling thread.
     pub fn turn(&mut self) {
-        // A command sent after a hold change may rest on it, so holds go first; but no more of them
-        // than there are, or a busy producer would keep us here for ever.
-        for _ in 0..self.hold_changes.len() {
-            let Ok(change) = self.hold_changes.try_recv() else {
-                break;
-            };
-            self.received.push(change);
-            if self.received.len() == HOLD_CHANGES_MAX {
-                self.apply_hold_changes();
-            }
-        }
-        self.apply_hold_changes();
+        // A command sent after a hold change may rest on it, so holds go first.
+        self.drain_hold_changes();
         while let Ok(command) = self.commands.try_recv() {
             self.obey(command);
         }
@@ -161,6 +156,20 @@ impl Background {
         }
     }
 
+    /// Applies what is there, but no more: a busy producer would keep us here for ever.
+    fn drain_hold_changes(&mut self) {
+        for _ in 0..self.hold_changes.len() {
+            let Ok(change) = self.hold_changes.try_recv() else {
+                break;
+            };
+            self.received.push(change);
+            if self.received.len() == HOLD_CHANGES_MAX {
+                self.apply_hold_changes();
+            }
+        }
+        self.apply_hold_changes();
+    }
+
     fn apply_hold_changes(&mut self) {
         if self.received.is_empty() {
             return;
@@ -174,22 +183,24 @@ impl Background {
     }
 
     fn obey(&mut self, command: Command) {
-        let mut collections = lock(&self.collections);
         let answer = match command {
             Command::ReportUppers { uppers, answer } => {
-                collections.report_uppers(&uppers);
+                lock(&self.collections).report_uppers(&uppers);
                 answer
             }
             Command::SetPolicies { policies, answer } => {
-                collections.set_policies(&policies);
+                lock(&self.collections).set_policies(&policies);
                 answer
             }
             Command::DropCollections { ids, answer } => {
-                collections.drop_collections(&ids);
+                lock(&self.collections).drop_collections(&ids);
+                answer
+            }
+            Command::Settle { answer } => {
+                self.drain_hold_changes();
                 answer
             }
         };
-        drop(collections);
         // Whoever no longer waits does not mind.
         answer.send(()).ok();
     }

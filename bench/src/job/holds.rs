@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::populated;
 use crate::sample::timed;
-use crate::side::{Finder, Handle, Side};
+use crate::side::{Finder, Handle, Served, Side};
 use crate::workload;
 
 /// Readers of a forest.
@@ -16,7 +16,7 @@ pub struct Readers<S: Side> {
     handles: Vec<S::Handle>,
     finder: S::Finder,
     order: Shuffle,
-    _served: S::Served,
+    served: S::Served,
 }
 
 impl<S: Side> Readers<S> {
@@ -29,57 +29,66 @@ impl<S: Side> Readers<S> {
             handles,
             finder,
             order: Shuffle::new(len),
-            _served: side.spawn(),
+            served: side.spawn(),
         }
     }
 
     /// Acquires and drops on any collection, by its handle.
     pub fn by_handle(&mut self, operations: u64) -> Duration {
-        timed(operations, || {
-            drop(black_box(self.handles[self.order.any()].acquire()))
-        })
+        let took = timed(operations, || {
+            drop(black_box(self.handles[self.order.any()].acquire()));
+        });
+        self.settled(took)
     }
 
     /// Acquires and drops on any collection, by its id.
     pub fn by_id(&mut self, operations: u64) -> Duration {
-        timed(operations, || {
-            drop(black_box(self.finder.acquire(self.order.any() as u64)))
-        })
+        let took = timed(operations, || {
+            drop(black_box(self.finder.acquire(self.order.any() as u64)));
+        });
+        self.settled(took)
     }
 
     /// Clones a hold, and drops the clone.
     pub fn cloned(&mut self, operations: u64) -> Duration {
         let hold = self.handles[0].acquire();
-        timed(operations, || drop(black_box(S::Handle::clone_hold(&hold))))
+        let took = timed(operations, || {
+            drop(black_box(S::Handle::clone_hold(&hold)));
+        });
+        self.settled(took)
     }
 
     /// Acquires and drops on one collection.
     pub fn one_collection(&mut self, operations: u64) -> Duration {
-        timed(operations, || drop(black_box(self.handles[0].acquire())))
+        let took = timed(operations, || drop(black_box(self.handles[0].acquire())));
+        self.settled(took)
     }
 
     /// Two threads do so many each, on one collection.
     pub fn two_threads_one_collection(&mut self, operations: u64) -> Duration {
-        let [one, other] = [&self.handles[0], &self.handles[0]];
-        two_threads(
-            operations,
-            || drop(black_box(one.acquire())),
-            || {
-                drop(black_box(other.acquire()));
-            },
-        )
+        self.two_threads(operations, [0, 0])
     }
 
     /// Two threads do so many each, on two collections.
     pub fn two_threads_two_collections(&mut self, operations: u64) -> Duration {
-        let [one, other] = [&self.handles[1], &self.handles[self.handles.len() / 2 + 1]];
-        two_threads(
+        self.two_threads(operations, [1, self.handles.len() / 2 + 1])
+    }
+
+    fn two_threads(&self, operations: u64, on: [usize; 2]) -> Duration {
+        let [one, other] = on.map(|at| &self.handles[at]);
+        let took = two_threads(
             operations,
             || drop(black_box(one.acquire())),
-            || {
-                drop(black_box(other.acquire()));
-            },
-        )
+            || drop(black_box(other.acquire())),
+        );
+        self.settled(took)
+    }
+
+    /// Lets the owner do what is left before something else is measured: it would have a core for
+    /// that, which the other side needs.
+    fn settled(&self, took: Duration) -> Duration {
+        self.served.settle();
+        took
     }
 }
 

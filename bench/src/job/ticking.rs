@@ -16,6 +16,9 @@ use crate::workload;
 /// How often everything moves.
 pub const EVERY: Duration = Duration::from_millis(1);
 
+/// How many bare words there are.
+const BARE_WORDS: u64 = 16;
+
 /// A reader of collections that tick on another thread.
 pub struct ReadersWhileTicking<S: Side> {
     handles: Vec<S::Handle>,
@@ -69,7 +72,8 @@ impl<S: Side> ReadersWhileTicking<S> {
     pub fn watch(mut self, watch: Duration) -> Watched {
         let mut holds = nanosecond_histogram();
         let mut bare = nanosecond_histogram();
-        let words = Words::new(self.handles.len() as u64);
+        // Few, or they would push what the holds need out of the cache.
+        let words = Words::new(BARE_WORDS);
         let start = Instant::now();
         while start.elapsed() < watch {
             // Looking at the watch would be a third clock in each latency, so a hundred at a time.
@@ -78,7 +82,7 @@ impl<S: Side> ReadersWhileTicking<S> {
                 record(&mut holds, || drop(black_box(handle.acquire())));
             }
             for _ in 0..100 {
-                let word = self.order.any() as u64;
+                let word = self.order.any() as u64 % BARE_WORDS;
                 record(&mut bare, || words.acquire_and_drop(word));
             }
         }

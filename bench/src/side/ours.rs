@@ -135,10 +135,6 @@ impl Side for Ours {
         self.engine.turn();
     }
 
-    fn turn(&mut self) {
-        self.engine.turn();
-    }
-
     fn since(&self, id: u64) -> u64 {
         let since = self.collection(id).since();
         *since
@@ -226,6 +222,11 @@ impl Served for OursServed {
             .report_uppers(vec![(id, Upper::at(upper))])
             .wait()
             .expect(EXISTS);
+    }
+
+    fn settle(&self) {
+        // What is asked now is answered after all that was sent before.
+        self.client.stats().wait().expect(EXISTS);
     }
 }
 

@@ -12,6 +12,7 @@ use crate::baseline::hold::Hold;
 use crate::workload::{LAG, Node};
 
 const EXISTS: &str = "the bench asks for collections that it has created";
+const RUNS: &str = "the background runs until it is stopped";
 const ANSWERED: &str = "the background has just been turned";
 
 /// The usual way.
@@ -93,10 +94,6 @@ impl Side for Usual {
         self.background.turn();
     }
 
-    fn turn(&mut self) {
-        self.background.turn();
-    }
-
     fn since(&self, id: u64) -> u64 {
         *self
             .baseline
@@ -150,9 +147,11 @@ pub struct UsualServed {
 impl Served for UsualServed {
     fn round_trip(&self, id: u64, upper: u64) {
         let answer = self.baseline.report_uppers(vec![(id, upper)]);
-        answer
-            .blocking_recv()
-            .expect("the background runs until it is stopped");
+        answer.blocking_recv().expect(RUNS);
+    }
+
+    fn settle(&self) {
+        self.baseline.settle().blocking_recv().expect(RUNS);
     }
 }
 

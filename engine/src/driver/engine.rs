@@ -415,6 +415,7 @@ impl<I: CollectionId, T: Time> Engine<I, T> {
             }
         }
         self.effects = effects;
+        self.board.answered();
     }
 
     fn stop(&mut self, reply: Answer<(), StopReason>) {

@@ -133,7 +133,7 @@ impl<I: CollectionId, T: Time> State<I, T> {
 
     /// Every wish is in one place, and will be asked for.
     fn check_wishes(&self) {
-        let mut queued: Vec<Key> = self.durability.queued.clone();
+        let mut queued: Vec<Key> = self.durability.waiting().collect();
         queued.retain(|key| self.alive(*key).is_some());
         queued.sort();
         let wishing = |wish| {

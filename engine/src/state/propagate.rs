@@ -196,7 +196,10 @@ fn wish<I, T: Time>(collection: &mut Collection<I, T>, durability: &mut Durabili
     } else if collection.since.is_gone() {
         // Asked for when the collection is removed, at once.
     } else {
+        let durable = &collection.durable_since;
         collection.wish = match collection.wish {
+            // Somebody else has moved the shard there already.
+            Wish::Granted if PartialOrder::less_equal(&collection.since, durable) => Wish::Granted,
             Wish::Granted => {
                 durability.queue(collection.key, now);
                 Wish::Queued

@@ -107,24 +107,45 @@ impl<T: TestTime> World<T> {
         assert_eq!(self.state.waiting(), waiting, "how many wait");
     }
 
-    /// What is wished for is under way, or will be asked for.
+    /// What is wished for is under way, or is asked for within the interval; at once if it is the
+    /// last. Only what has failed waits longer, and keeps no other waiting.
     fn check_wishes(&self) {
-        let alive = self.truth.alive.values();
-        let not_durable =
-            alive.filter(|known| !PartialOrder::less_equal(&known.since, &known.durable));
-        let given_up = self.truth.given_up.iter();
-        let not_given_up = given_up.filter(|shard| !self.storage.shards[shard].since.is_empty());
-        let wishes = not_durable.count() + not_given_up.count();
-        let is_cared_for = !self.storage.requests.is_empty() || self.state.next_tick().is_some();
-        assert!(wishes == 0 || is_cared_for, "{wishes} wishes are forgotten");
+        let next = self.state.next_tick();
+        let mut wishes = 0;
+        for known in self.truth.alive.values() {
+            let Some(shard) = known.shard else {
+                continue;
+            };
+            if PartialOrder::less_equal(&known.since, &known.durable) {
+                continue;
+            }
+            wishes += 1;
+            let within = self.now.saturating_add(self.interval);
+            assert!(
+                self.is_cared_for(shard) || next.is_some_and(|next| next <= within),
+                "the wish of {} is forgotten, or waits too long",
+                known.id
+            );
+        }
+        for shard in &self.truth.given_up {
+            if self.storage.shards[shard].since.is_empty() {
+                continue;
+            }
+            wishes += 1;
+            assert!(self.is_cared_for(*shard), "the shard {shard} is kept");
+        }
+        let is_durable = self.state.is_durable();
+        assert!(wishes == 0 || !is_durable, "{wishes} wishes are left");
         assert!(
-            wishes == 0 || !self.state.is_durable(),
-            "{wishes} wishes are left"
-        );
-        assert!(
-            self.state.is_durable() || is_cared_for,
+            is_durable || next.is_some() || !self.storage.requests.is_empty(),
             "not durable, and nothing will change that"
         );
+    }
+
+    /// It is being written, or has failed and will be tried again.
+    fn is_cared_for(&self, shard: u64) -> bool {
+        let is_tried_again = self.failed.contains(&shard) && self.state.next_tick().is_some();
+        is_tried_again || self.in_flight.contains(&shard)
     }
 }
 

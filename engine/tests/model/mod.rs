@@ -13,6 +13,7 @@ mod policy;
 mod readers;
 mod requests;
 mod storage;
+mod tell;
 mod text;
 mod truth;
 mod world;

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use lowwater::{Cell, Effect, Input, Key, ShardId, SinceWish, State, StorageReport, Ticket};
+use timely::PartialOrder;
 use timely::progress::Antichain;
 
 use super::answers::Request;
@@ -38,7 +39,9 @@ pub(crate) struct World<T: TestTime> {
     /// While shards are being reported as opened.
     pub(super) opened: Opened<T>,
     /// Shards that are being written.
-    in_flight: BTreeSet<u64>,
+    pub(super) in_flight: BTreeSet<u64>,
+    /// Shards whose last write came to nothing.
+    pub(super) failed: BTreeSet<u64>,
     asked_at: BTreeMap<u64, Duration>,
     /// Of the last line: events, wishes, creations that were answered.
     pub(super) events: Vec<String>,
@@ -73,6 +76,7 @@ impl<T: TestTime> World<T> {
             storage_works: true,
             opened: Opened::new(),
             in_flight: BTreeSet::new(),
+            failed: BTreeSet::new(),
             asked_at: BTreeMap::new(),
             events: Vec::new(),
             asked: Vec::new(),
@@ -144,7 +148,7 @@ impl<T: TestTime> World<T> {
                 Effect::Answer(ticket, answer) => self.answered(ticket, answer),
                 Effect::OpenShards(batch, shards) => self.storage.asked_to_open(batch, &shards),
                 Effect::DowngradeSinces(wishes) => self.asked_to_downgrade(wishes),
-                Effect::Event(event) => self.events.push(super::answers::event(&event)),
+                Effect::Event(event) => self.events.push(super::tell::event(&event)),
             }
         }
     }
@@ -193,9 +197,18 @@ impl<T: TestTime> World<T> {
         let report = self.storage.answer(at, how);
         if let StorageReport::Downgraded(outcomes) = &report {
             for (wish, outcome) in outcomes {
-                self.in_flight.remove(&number_of(wish.shard));
+                let shard = number_of(wish.shard);
+                self.in_flight.remove(&shard);
+                match outcome {
+                    Ok(actual) if PartialOrder::less_equal(&wish.since, actual) => {
+                        self.failed.remove(&shard);
+                    }
+                    Ok(_) | Err(_) => {
+                        self.failed.insert(shard);
+                    }
+                }
                 if wish.since.is_gone() && outcome.is_ok() {
-                    self.truth.tombstones.insert(number_of(wish.shard));
+                    self.truth.tombstones.insert(shard);
                 }
                 let known = self.truth.alive.get_mut(&wish.key.generation());
                 if let (Some(known), Ok(durable)) = (known, outcome) {
