@@ -9,7 +9,7 @@ use std::fmt::{self, Display, Formatter};
 use crate::catalog::Relation;
 use crate::course::Course;
 use crate::minute::DAY;
-use crate::replay::RelationOutcome;
+use crate::outcome::RelationOutcome;
 use axis::Axis;
 use legend::Legend;
 use panel::Panel;

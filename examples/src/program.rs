@@ -9,8 +9,9 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use crate::data::Data;
 use crate::minute::DAY;
 use crate::options::{Options, Refusal};
+use crate::outcome::Outcome;
 use crate::plot;
-use crate::replay::{Outcome, Sabotage, replay};
+use crate::replay::{Sabotage, replay};
 use crate::report::Report;
 
 /// All was well.

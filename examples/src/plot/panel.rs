@@ -4,7 +4,7 @@ use std::fmt::{self, Display, Formatter};
 
 use super::axis::Axis;
 use crate::course::{Course, Event, Mark, Observation};
-use crate::replay::RelationOutcome;
+use crate::outcome::RelationOutcome;
 use crate::report::grouped;
 
 /// Draws upper, since, what lies between them, and the holds taken for show.
