@@ -26,6 +26,7 @@ fn side<S: Side>(group: &mut BenchmarkGroup<'_, WallTime>, name: &str) {
         });
     };
     bench("by_handle", Readers::by_handle);
+    bench("by_handle_unsettled", Readers::by_handle_unsettled);
     bench("by_id", Readers::by_id);
     bench("cloned", Readers::cloned);
     bench("one_collection", Readers::one_collection);

@@ -36,7 +36,7 @@ fn sides<Ours: Side, Baseline: Side>(scale: Scale, mut progress: impl FnMut(&str
     report.push(holds.by_id);
     report.push(holds.two_threads_one_collection);
     report.push(holds.two_threads_two_collections);
-    further.extend([holds.one_collection, holds.cloned]);
+    further.extend([holds.one_collection, holds.cloned, holds.unsettled]);
     further.extend(ticking.further);
     ticking.notes.into_iter().for_each(|note| report.note(note));
     for tick in ticks::TICKS {

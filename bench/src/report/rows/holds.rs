@@ -20,6 +20,7 @@ pub(super) struct Holds {
     pub(super) two_threads_two_collections: Row,
     pub(super) one_collection: Row,
     pub(super) cloned: Row,
+    pub(super) unsettled: Row,
 }
 
 pub(super) fn measure<Ours: Side, Baseline: Side>(scale: Scale) -> Holds {
@@ -42,6 +43,7 @@ pub(super) fn measure<Ours: Side, Baseline: Side>(scale: Scale) -> Holds {
         two_threads_two_collections,
         one_collection,
         cloned: stage.cloned(),
+        unsettled: stage.unsettled(),
     }
 }
 
@@ -155,6 +157,23 @@ impl<Ours: Side, Baseline: Side> Stage<Ours, Baseline> {
             Row::nanoseconds("hold_one_collection", ours_alone, baseline_alone),
             two.floor(words).goal(goal),
         ]
+    }
+
+    /// As the caller alone sees it, who does not wait until the releases have been applied.
+    fn unsettled(&mut self) -> Row {
+        let Self {
+            scale,
+            ours,
+            baseline,
+            ..
+        } = self;
+        let [ours, baseline] = medians(
+            *scale,
+            [&mut |n| ours.by_handle_unsettled(n), &mut |n| {
+                baseline.by_handle_unsettled(n)
+            }],
+        );
+        Row::nanoseconds("hold_by_handle_unsettled", ours, baseline)
     }
 
     fn cloned(&mut self) -> Row {
