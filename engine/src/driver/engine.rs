@@ -77,6 +77,8 @@ pub struct Engine<I: CollectionId, T: Time> {
     board: Board<I, T>,
     effects: Vec<Effect<I, T>>,
     replies: Replies<I, T>,
+    /// Who is to be told when the turn is over.
+    syncs: Vec<Answer<(), StopReason>>,
     journal: Journal<I, T>,
     worker: Worker<T>,
     stats: Stats,
@@ -139,6 +141,7 @@ impl<I: CollectionId, T: Time> Engine<I, T> {
             board: Board::new(owner, Arc::clone(&link)),
             effects: Vec::new(),
             replies: Replies::new(Arc::clone(&line)),
+            syncs: Vec::new(),
             line,
             journal: Journal::new(),
             worker,
@@ -358,6 +361,16 @@ impl<I: CollectionId, T: Time> Engine<I, T> {
                 let cell = self.board.reclaim(freed);
                 self.apply(Input::CellFreed(cell));
             }
+            Message::Sync {
+                again: false,
+                reply,
+            } => {
+                let again = Message::Sync { again: true, reply };
+                if let Err(closed) = self.line.queue.send(again) {
+                    self.receive(closed.0);
+                }
+            }
+            Message::Sync { again: true, reply } => self.syncs.push(reply),
             Message::Storage(report) => self.apply(Input::Storage(report)),
             Message::Stats(reply) => {
                 let (collections, waiting) = (self.state.collections(), self.state.waiting());
@@ -416,6 +429,9 @@ impl<I: CollectionId, T: Time> Engine<I, T> {
         }
         self.effects = effects;
         self.board.answered();
+        for reply in self.syncs.drain(..) {
+            let _ = reply.send(Ok(()));
+        }
     }
 
     fn stop(&mut self, reply: Answer<(), StopReason>) {
