@@ -193,6 +193,9 @@ pub enum Refusal<I, T> {
     /// There is no such dependency.
     #[error("the dependency {0} does not exist")]
     UnknownDependency(I),
+    /// The dependency is in another batch that is just being created. Ask again when that is done.
+    #[error("the dependency {0} is being created")]
+    UnfinishedDependency(I),
     /// The dependency was dropped, before or while shards were being opened.
     #[error("the dependency {0} was dropped")]
     DroppedDependency(I),
