@@ -3,16 +3,20 @@
 mod ages;
 mod bell;
 mod board;
+mod config;
 mod engine;
 mod journal;
 mod replies;
 mod stats;
+mod thread;
 mod worker;
 
 pub use bell::Doorbell;
-pub use engine::{Config, Engine, EngineThread, Turned};
+pub use config::Config;
+pub use engine::{Engine, Turned};
 pub use journal::EVENTS_MAX;
 pub use stats::Stats;
+pub use thread::EngineThread;
 
 pub(crate) use bell::Bell;
 pub(crate) use journal::Noted;

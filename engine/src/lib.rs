@@ -59,6 +59,7 @@ mod id;
 mod policy;
 mod command;
 mod client;
+mod collection;
 mod hold;
 mod pending;
 mod subscription;
@@ -72,7 +73,8 @@ mod explanation;
 mod driver;
 mod storage;
 
-pub use client::{Client, Collection};
+pub use client::Client;
+pub use collection::Collection;
 pub use command::{
     AcquireError, CloneError, Command, CreateError, Description, DowngradeError, DropError,
     LookupError, Refusal, ReportError, SetPoliciesError, Start, StopReason, Target, Until,

@@ -5,7 +5,7 @@
 
 use smallvec::SmallVec;
 
-use crate::client::Collection;
+use crate::collection::Collection;
 use crate::command::{
     AcquireError, Command, CreateError, DropError, LookupError, ReportError, SetPoliciesError,
     StopReason, WaitError,

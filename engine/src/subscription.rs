@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::client::Collection;
+use crate::collection::Collection;
 use crate::command::{Until, WaitError};
 use crate::frontier::{Frontiers, Time};
 use crate::id::CollectionId;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use lowwater_queue::{CellId, Owner, Slot};
 
-use crate::client::Collection;
+use crate::collection::Collection;
 use crate::effect::Readers;
 use crate::frontier::{Frontiers, Since, Time};
 use crate::id::{CollectionId, Key};

@@ -25,45 +25,15 @@ use crate::storage::Storage;
 use super::ages::Ages;
 use super::bell::{Bell, Doorbell};
 use super::board::Board;
+use super::config::Config;
 use super::journal::Journal;
 use super::replies::Replies;
 use super::stats::Stats;
+use super::thread::EngineThread;
 use super::worker::Worker;
 
 /// No sleep is longer: what the system takes for a bound has fewer bits than a duration.
 const SLEEP_MAX: Duration = Duration::from_secs(3_600);
-
-/// What may be chosen about an engine.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// How many entries of the queue a turn takes at most. What is left is taken in the next one,
-    /// and effects are seen in between. At least 1.
-    pub turn_inputs_max: usize,
-    /// How long the owner thread looks for something to do before it sleeps. 0 spares the CPU;
-    /// some tens of microseconds spare the wake-up where commands follow each other.
-    pub spin: Duration,
-    /// The least time between two writes of a shard's since. What is wished in between is kept, and
-    /// the last of it written when the time is over. The empty since is never delayed.
-    pub downgrade_interval: Duration,
-    /// How long [`Client::stop`](crate::Client::stop) waits for storage to make durable what is
-    /// left.
-    pub stop_within: Duration,
-    /// What the owner thread is called; the I/O thread is called so with `-io` behind it.
-    pub thread_name: String,
-}
-
-impl Default for Config {
-    /// 4,096 inputs a turn, no spinning, 1 s between writes of a shard, 5 s to stop.
-    fn default() -> Self {
-        Config {
-            turn_inputs_max: 4_096,
-            spin: Duration::ZERO,
-            downgrade_interval: Duration::from_secs(1),
-            stop_within: Duration::from_secs(5),
-            thread_name: String::from("lowwater"),
-        }
-    }
-}
 
 /// The engine, before or while it is turned. All state is in here, and one thread owns it.
 ///
@@ -166,7 +136,7 @@ impl<I: CollectionId, T: Time> Engine<I, T> {
         let poll = self.poll()?;
         let builder = thread::Builder::new().name(self.config.thread_name.clone());
         let thread = builder.spawn(move || self.run_with(poll))?;
-        Ok(EngineThread { thread })
+        Ok(EngineThread::new(thread))
     }
 
     /// Runs the engine on this thread until it is stopped.
@@ -519,27 +489,5 @@ impl<I: CollectionId, T: Time> fmt::Debug for Engine<I, T> {
         f.debug_struct("Engine")
             .field("config", &self.config)
             .finish_non_exhaustive()
-    }
-}
-
-/// The thread of an engine that was spawned.
-#[derive(Debug)]
-pub struct EngineThread {
-    thread: thread::JoinHandle<Result<(), StopReason>>,
-}
-
-impl EngineThread {
-    /// Waits until the engine has stopped.
-    ///
-    /// # Errors
-    ///
-    /// It has panicked.
-    pub fn join(self) -> Result<(), StopReason> {
-        self.thread.join().unwrap_or(Err(StopReason::Panicked))
-    }
-
-    /// The owner thread, for its id.
-    pub fn thread(&self) -> &thread::Thread {
-        self.thread.thread()
     }
 }
