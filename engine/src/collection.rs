@@ -36,7 +36,7 @@ impl<I: CollectionId, T: Time> Collection<I, T> {
         self.id
     }
 
-    /// Names this incarnation, for [`Client::report`].
+    /// Names this incarnation, for [`Client::report`](crate::Client::report).
     pub fn key(&self) -> Key {
         self.handle.read(|view| view.key)
     }
