@@ -169,6 +169,18 @@ impl<I: CollectionId, T: Time> Client<I, T> {
         self.ask(Command::Explain(id), Reply::Explained)
     }
 
+    /// Comes true when everything that this thread has sent before, dropped holds included, has
+    /// taken effect and can be seen.
+    ///
+    /// Frontiers are read without asking, so they may be a moment older than what one has just done
+    /// oneself: this is how to wait for it.
+    pub fn sync(&self) -> Pending<(), StopReason> {
+        self.tell(|reply| Message::Sync {
+            again: false,
+            reply,
+        })
+    }
+
     /// How the engine is doing: turns, inputs, the queue.
     pub fn stats(&self) -> Pending<Stats, StopReason> {
         self.tell(Message::Stats)

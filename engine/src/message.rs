@@ -43,6 +43,12 @@ pub(crate) enum Message<I: crate::CollectionId, T: crate::Time> {
     Freed(Freed<I, T>),
     /// Storage has something to say.
     Storage(StorageReport<T>),
+    /// Has everything before this taken effect? It is sent `again` by the owner to itself, behind
+    /// what the owner sends itself because of what came before.
+    Sync {
+        again: bool,
+        reply: Answer<(), StopReason>,
+    },
     /// How is the engine doing?
     Stats(Answer<Stats, StopReason>),
     /// What happens first, from the event of this number on?

@@ -87,7 +87,10 @@ impl<R, E: From<StopReason>> Pending<R, E> {
     ///
     /// If the answer was taken before, by polling to the end.
     pub fn wait_timeout(mut self, timeout: Duration) -> Result<Result<R, E>, Self> {
-        let deadline = Instant::now() + timeout;
+        // A bound beyond the end of time is none.
+        let Some(deadline) = Instant::now().checked_add(timeout) else {
+            return Ok(self.wait());
+        };
         let received = match &mut self.answer {
             Coming::Sent(receiver) => match receiver.recv_deadline(deadline) {
                 Ok(answer) => Ok(answer),

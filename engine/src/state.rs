@@ -5,6 +5,7 @@
 //! [`State::settle`] ends the turn: it merges the hold changes, then walks the graph of
 //! dependencies once, dependents before dependencies.
 
+mod batch;
 mod capabilities;
 mod collection;
 mod commands;

@@ -98,6 +98,36 @@ fn an_engine_runs_on_a_thread_of_the_embedder_and_may_spin() {
 }
 
 #[test]
+fn durations_without_end_are_taken() {
+    let config = Config {
+        downgrade_interval: Duration::MAX,
+        stop_within: Duration::MAX,
+        ..Config::default()
+    };
+    let (engine, client) = Engine::<u64, u64>::new(config, MemoryStorage::new()).unwrap();
+    let thread = engine.spawn().unwrap();
+    let new = Description::new(1, ReadPolicy::step_back()).shard(ShardId::new(1));
+    let created = client
+        .create(vec![new])
+        .wait_timeout(Duration::MAX)
+        .unwrap();
+    let base = created.unwrap().remove(0);
+    for upper in [10, 20] {
+        client
+            .report_uppers(vec![(1, Upper::at(upper))])
+            .wait()
+            .unwrap();
+    }
+    client.stop().wait_timeout(BOUND).unwrap().unwrap();
+    thread.join().unwrap();
+    assert_eq!(
+        base.durable_since(),
+        Since::at(19),
+        "stopping asks for what is left"
+    );
+}
+
+#[test]
 fn a_name_that_no_thread_can_have_is_refused() {
     let config = Config {
         thread_name: String::from("low\0water"),

@@ -513,6 +513,31 @@ fn answers_are_futures_too() {
 }
 
 #[test]
+fn after_a_sync_what_was_dropped_before_is_let_go() {
+    let config = Config {
+        turn_inputs_max: 1,
+        ..Config::default()
+    };
+    let (engine, client) = Engine::new(config, MemoryStorage::new()).unwrap();
+    let running = Running {
+        client,
+        storage: MemoryStorage::new(),
+        thread: engine.spawn().unwrap(),
+    };
+    let base = running.create(1, &[]);
+    for upper in 1..200 {
+        let mut moved = base.acquire().unwrap();
+        let pinned = base.acquire().unwrap();
+        running.upper(1, upper);
+        moved.downgrade(Since::at(upper)).unwrap();
+        drop((moved, pinned));
+        running.client.sync().wait().unwrap();
+        assert_eq!(base.since(), Since::at(upper - 1));
+    }
+    running.stop();
+}
+
+#[test]
 fn several_frontiers_are_of_one_instant() {
     let running = start();
     let (_one, _two) = (running.create(1, &[]), running.create(2, &[]));

@@ -44,6 +44,16 @@ fn a_hold_that_is_released_twice_is_a_mistake_that_is_seen() {
     assert!(why.contains("1 released at 7, where 0 were held"), "{why}");
 }
 
+#[test]
+fn a_hold_that_nobody_can_have_is_a_mistake_that_is_seen() {
+    let early = run::<u64>("create a valid:5\nforge a 3").unwrap_err();
+    assert!(early.contains("a hold moved to {3}"), "{early}");
+    let late = run::<u64>("create a valid:5\ndrop a\nforge a 7").unwrap_err();
+    assert!(late.contains("which is gone, moved"), "{late}");
+    let leaked = run::<u64>("create a valid:5\nforge a 7").unwrap_err();
+    assert!(leaked.contains("the capabilities of a"), "{leaked}");
+}
+
 fn check<T: TestTime>(folder: &str, at_least: usize) {
     let scripts = scripts(folder);
     assert!(

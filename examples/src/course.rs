@@ -44,6 +44,8 @@ pub struct Mark {
     pub relation: Relation,
     /// What happened.
     pub event: Event,
+    /// From when on the hold keeps the collection readable.
+    pub since: Minute,
 }
 
 impl Course {

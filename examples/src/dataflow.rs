@@ -1,8 +1,5 @@
 //! The tables, the ingestion and the views, on one worker of `timely`.
 
-use std::iter::Peekable;
-use std::vec;
-
 use differential_dataflow::input::{Input, InputSession};
 use timely::WorkerConfig;
 use timely::communication::Allocator;
@@ -14,16 +11,13 @@ use timely::worker::Worker;
 use crate::arrangement::{Arrangement, Diff, Index};
 use crate::catalog::Relation;
 use crate::data::Data;
-use crate::data::airline::{Airport, Carrier};
+use crate::data::airline::Carrier;
 use crate::data::flight::{FlightId, FlightRow};
-use crate::data::weather::{Weather, WeatherRow};
+use crate::ingestion::{Ingestion, RemapInput, WeatherInput};
 use crate::minute::Minute;
 use crate::row::{Row, Rows};
 use crate::timetable::Timetable;
 use crate::views;
-
-/// The source of the weather, which is one file.
-const SOURCE: () = ();
 
 /// Writes the tables minute by minute, maintains the views, and answers from the arrangements.
 pub struct Dataflow<'a> {
@@ -38,15 +32,8 @@ pub struct Dataflow<'a> {
 
 struct Inputs {
     flights: InputSession<Minute, (FlightId, FlightRow), Diff>,
-    weather_remap: InputSession<Minute, ((), u64), Diff>,
-    weather: InputSession<Minute, (Airport, WeatherRow), Diff>,
-}
-
-/// What the ingestion of the weather has still to take in, and what it has written last.
-struct Ingestion {
-    rows: Peekable<vec::IntoIter<Weather>>,
-    offset: u64,
-    latest: Vec<Weather>,
+    weather_remap: RemapInput,
+    weather: WeatherInput,
 }
 
 impl<'a> Dataflow<'a> {
@@ -84,7 +71,9 @@ impl<'a> Dataflow<'a> {
                 flights.update_at((change.flight, row), change.at, 1);
             }
         }
-        self.ingestion.advance(upper, &mut self.inputs);
+        let inputs = &mut self.inputs;
+        self.ingestion
+            .advance(upper, &mut inputs.weather_remap, &mut inputs.weather);
         self.inputs.advance_to(upper);
         self.worker.step_while(|| self.probe.less_than(&upper));
     }
@@ -139,44 +128,6 @@ impl Inputs {
         self.weather_remap.flush();
         self.weather.advance_to(upper);
         self.weather.flush();
-    }
-}
-
-impl Ingestion {
-    fn new(weather: &[Weather]) -> Self {
-        let mut rows = weather.to_vec();
-        rows.sort_by_key(|weather| weather.row.from);
-        Self {
-            rows: rows.into_iter().peekable(),
-            offset: 0,
-            latest: Vec::new(),
-        }
-    }
-
-    fn advance(&mut self, upper: Minute, inputs: &mut Inputs) {
-        if *inputs.weather_remap.time() == 0 && upper > 0 {
-            inputs.weather_remap.update_at((SOURCE, 0), 0, 1);
-        }
-        while let Some(weather) = self.rows.next_if(|w| Minute::from(w.row.from) < upper) {
-            let at = Minute::from(weather.row.from);
-            inputs
-                .weather_remap
-                .update_at((SOURCE, self.offset), at, -1);
-            self.offset += 1;
-            inputs.weather_remap.update_at((SOURCE, self.offset), at, 1);
-
-            if let Some(before) = self.latest.iter_mut().find(|w| w.origin == weather.origin) {
-                inputs
-                    .weather
-                    .update_at((before.origin, before.row), at, -1);
-                *before = weather.clone();
-            } else {
-                self.latest.push(weather.clone());
-            }
-            inputs
-                .weather
-                .update_at((weather.origin, weather.row), at, 1);
-        }
     }
 }
 

@@ -19,8 +19,8 @@ pub struct Demonstration {
 pub fn demonstrations(end: Minute) -> Vec<Demonstration> {
     let at = |percent| end * percent / 100;
     [
-        (Relation::DepartureDelay, at(25), at(45)),
-        (Relation::AirborneInRain, at(55), at(80)),
+        (Relation::DepartureDelay, at(28), at(48)),
+        (Relation::AirborneInRain, at(55), at(78)),
     ]
     .map(|(relation, from, until)| Demonstration {
         relation,
@@ -42,22 +42,29 @@ impl Demonstration {
         embedding: &Embedding,
         tally: &mut Tally,
     ) -> Result<Option<Mark>, EmbeddingError> {
-        let event = match &self.hold {
+        let mark = |event, hold: &Hold| {
+            let since = hold.since().frontier().first().copied().unwrap_or(upper);
+            Some(Mark {
+                relation: self.relation,
+                event,
+                since,
+            })
+        };
+        match &self.hold {
             None if (self.from..self.until).contains(&upper) => {
                 let collection = embedding.collection(self.relation);
-                self.hold = Some(tally.take(|| collection.acquire())?);
-                Event::Taken
+                let hold = tally.take(|| collection.acquire())?;
+                let mark = mark(Event::Taken, &hold);
+                self.hold = Some(hold);
+                Ok(mark)
             }
-            Some(_) if upper >= self.until => {
+            Some(hold) if upper >= self.until => {
+                let mark = mark(Event::Released, hold);
                 self.end(tally);
-                Event::Released
+                Ok(mark)
             }
-            None | Some(_) => return Ok(None),
-        };
-        Ok(Some(Mark {
-            relation: self.relation,
-            event,
-        }))
+            None | Some(_) => Ok(None),
+        }
     }
 
     /// Drops the hold, if it is still there.

@@ -89,6 +89,12 @@ impl Desk {
 }
 
 impl Question {
+    /// What is to be read.
+    #[must_use]
+    pub fn relations(&self) -> &[Relation] {
+        &self.relations
+    }
+
     /// Reads what is asked for, and tells the visitor.
     pub fn answer(self, dataflow: &mut Dataflow<'_>) {
         let Self {

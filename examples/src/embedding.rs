@@ -76,9 +76,8 @@ impl Embedding {
     /// When the engine has stopped.
     pub fn sinces(&self, relations: &[Relation]) -> Result<Vec<Antichain<Minute>>, EmbeddingError> {
         let ids: Vec<u64> = relations.iter().map(|relation| relation.id()).collect();
-        // Frontiers are read without asking the engine. So it is asked for nothing first: its
-        // answer comes after all that was sent before it, and after what that has moved is shown.
-        self.client.report(Vec::new()).wait()?;
+        // Frontiers are read without asking the engine, so they may be a moment old.
+        self.client.sync().wait()?;
         let frontiers = self.client.frontiers(&ids).wait()?;
         Ok(frontiers
             .into_iter()

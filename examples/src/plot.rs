@@ -9,7 +9,7 @@ use std::fmt::{self, Display, Formatter};
 use crate::catalog::Relation;
 use crate::course::Course;
 use crate::minute::DAY;
-use crate::replay::RelationOutcome;
+use crate::outcome::RelationOutcome;
 use axis::Axis;
 use legend::Legend;
 use panel::Panel;
@@ -137,6 +137,7 @@ mod tests {
                 course.mark(Mark {
                     relation: Relation::Airborne,
                     event,
+                    since: 0,
                 });
             }
             let frontiers = [(Some((day - 1) * DAY), Some(day * DAY)); Relation::ALL.len()];

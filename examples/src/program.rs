@@ -9,8 +9,9 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use crate::data::Data;
 use crate::minute::DAY;
 use crate::options::{Options, Refusal};
+use crate::outcome::Outcome;
 use crate::plot;
-use crate::replay::{Outcome, Sabotage, replay};
+use crate::replay::{Sabotage, replay};
 use crate::report::Report;
 
 /// All was well.
@@ -78,8 +79,9 @@ fn try_run(
     let bar = progress_bar(options.days);
     let outcome = replay(&options, &data, sabotage, &mut |minute| {
         bar.set_position(minute / DAY)
-    })?;
+    });
     bar.finish_and_clear();
+    let outcome = outcome?;
 
     write_probes(out, &outcome)?;
     if let (Some(mut file), Some(course)) = (plot, &outcome.course) {

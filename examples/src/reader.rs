@@ -1,5 +1,8 @@
 //! Threads that keep taking holds, reading as of a time that they hold, and dropping.
 
+use std::array;
+use std::iter::Cycle;
+
 use lowwater::{AcquireError, Since};
 use timely::progress::Antichain;
 
@@ -16,6 +19,8 @@ pub struct Reader<'a> {
     oracle: &'a Oracle<'a>,
     visitor: Visitor,
     random: fastrand::Rng,
+    /// What it takes its next holds by.
+    ways: Cycle<array::IntoIter<Way, { Way::ALL.len() }>>,
     tally: Tally,
 }
 
@@ -51,20 +56,22 @@ impl Way {
 }
 
 impl<'a> Reader<'a> {
-    /// A reader whose choices follow from `seed`.
+    /// A reader whose choices follow from `seed`. With different seeds they begin differently.
     #[must_use]
     pub fn new(
         embedding: &'a Embedding,
         oracle: &'a Oracle<'a>,
         visitor: Visitor,
-        seed: u64,
+        seed: u16,
     ) -> Self {
-        let random = fastrand::Rng::with_seed(seed);
+        let mut ways = Way::ALL;
+        ways.rotate_left(usize::from(seed) % Way::ALL.len());
         Self {
             embedding,
             oracle,
             visitor,
-            random,
+            random: fastrand::Rng::with_seed(u64::from(seed)),
+            ways: ways.into_iter().cycle(),
             tally: Tally::default(),
         }
     }
@@ -92,7 +99,7 @@ impl<'a> Reader<'a> {
 
     /// Takes holds, reads what they hold, and drops them. Says whether the desk is open.
     fn read_once(&mut self) -> Result<bool, EmbeddingError> {
-        let way = Way::ALL[self.random.usize(..Way::ALL.len())];
+        let way = self.ways.next().expect("the ways never end");
         let relations = self.relations(way);
         let holds = match self.take(way, &relations) {
             Ok(holds) => holds,
@@ -103,7 +110,7 @@ impl<'a> Reader<'a> {
             }
             Err(error) => return Err(error),
         };
-        let as_of = self.time_within(&relations, &holds);
+        let as_of = self.time_within(way, &relations, &holds);
         let answer = self.visitor.ask(relations.clone(), as_of);
         if let Some(answer) = &answer {
             for (relation, rows) in relations.into_iter().zip(&answer.rows) {
@@ -178,14 +185,19 @@ impl<'a> Reader<'a> {
             .u64(since..=self.last_complete(relations).max(since))
     }
 
-    /// A time at which the holds allow to read, half of the time the earliest one.
-    fn time_within(&mut self, relations: &[Relation], holds: &[Hold]) -> Minute {
+    /// A time at which the holds allow to read; more often than not the earliest one.
+    fn time_within(&mut self, way: Way, relations: &[Relation], holds: &[Hold]) -> Minute {
         let from = holds.iter().map(start).max().unwrap_or(0);
         let to = self.last_complete(relations).max(from);
-        if self.random.bool() {
-            from
-        } else {
-            self.random.u64(from..=to)
+        match way {
+            Way::Earliest => from,
+            Way::ById | Way::ByHandle | Way::At | Way::Moved | Way::Many | Way::ManyAt => {
+                if self.random.bool() {
+                    from
+                } else {
+                    self.random.u64(from..=to)
+                }
+            }
         }
     }
 

@@ -16,7 +16,8 @@ use crate::latency::Latency;
 use crate::minute::{DAY, Minute};
 use crate::options::Options;
 use crate::oracle::Oracle;
-use crate::probe::{Probes, Reading};
+use crate::outcome::{Outcome, RelationOutcome};
+use crate::probe::Probes;
 use crate::reader::Reader;
 use crate::row::Row;
 use crate::tally::Tally;
@@ -40,63 +41,8 @@ pub enum Sabotage {
     CompactTooFar,
     /// A hold is forgotten instead of dropped.
     LeakHold,
-}
-
-/// What a replay has done and seen.
-#[derive(Debug)]
-pub struct Outcome {
-    /// In the order of [`Relation::ALL`].
-    pub relations: Vec<RelationOutcome>,
-    /// How often uppers were reported.
-    pub ticks: u64,
-    /// How long it took from the report until the sinces had moved.
-    pub tick: Latency,
-    /// What readers and probes did, together.
-    pub tally: Tally,
-    /// What the probes found.
-    pub probes: Vec<Reading>,
-    /// Flights in the air in the last minute.
-    pub airborne_at_end: i64,
-    /// How long it all took.
-    pub elapsed: Duration,
-    /// The way of since and upper, if it was to be drawn.
-    pub course: Option<Course>,
-}
-
-/// What has become of a collection.
-#[derive(Clone, Debug)]
-pub struct RelationOutcome {
-    /// Which.
-    pub relation: Relation,
-    /// How many updates it has seen.
-    pub updates: u64,
-    /// How many of them were kept at most.
-    pub kept_most: usize,
-    /// How many the since at the end still keeps apart.
-    pub kept_at_end: usize,
-    /// Its since at the end.
-    pub since: Antichain<Minute>,
-    /// What its since should be at the end, now that nobody holds anything.
-    pub since_asked_for: Antichain<Minute>,
-    /// Its upper at the end.
-    pub upper: Antichain<Minute>,
-}
-
-impl RelationOutcome {
-    /// Whether somebody still holds it who should not.
-    #[must_use]
-    pub fn leaked(&self) -> bool {
-        self.since != self.since_asked_for
-    }
-}
-
-impl Outcome {
-    /// Whether every reading was right and nothing leaked.
-    #[must_use]
-    pub fn is_good(&self) -> bool {
-        let dropped = self.tally.taken == self.tally.dropped;
-        self.tally.wrong == 0 && dropped && !self.relations.iter().any(RelationOutcome::leaked)
-    }
+    /// The engine is stopped halfway.
+    StopEngine,
 }
 
 /// Replays the first days of the year. `progress` is told the minute that was reached.
@@ -115,7 +61,7 @@ pub fn replay(
 
     let mut replay = Replay::new(options, data, &embedding, sabotage);
     let tallies = thread::scope(|scope| {
-        let readers: Vec<_> = (0..u64::from(options.readers))
+        let readers: Vec<_> = (0..options.readers)
             .map(|seed| Reader::new(&embedding, &oracle, entrance.visitor(), seed))
             .map(|reader| scope.spawn(move || reader.run()))
             .collect();
@@ -202,7 +148,9 @@ impl<'a> Replay<'a> {
             self.take_holds(upper)?;
             self.dataflow.advance(upper);
             self.report()?;
-            self.compact();
+            Relation::ALL
+                .into_iter()
+                .for_each(|relation| self.compact(relation));
             self.observe(upper);
             self.answer(&desk, upper);
             progress(upper);
@@ -215,15 +163,29 @@ impl<'a> Replay<'a> {
         self.probes
             .take_before(upper, self.embedding, &mut self.tally)?;
         for demonstration in &mut self.demonstrations {
-            let event = demonstration.turn(upper, self.embedding, &mut self.tally)?;
-            if let (Some(event), Some(course)) = (event, &mut self.course) {
-                course.mark(event);
+            let mark = demonstration.turn(upper, self.embedding, &mut self.tally)?;
+            if let (Some(mark), Some(course)) = (mark, &mut self.course) {
+                course.mark(mark);
             }
         }
-        if self.sabotage == Sabotage::LeakHold && upper * 2 >= self.options.end() {
-            self.sabotage = Sabotage::None;
-            let flights = self.embedding.collection(Relation::Flights);
-            std::mem::forget(self.tally.take(|| flights.acquire())?);
+        if upper * 2 >= self.options.end() {
+            self.sabotage_halfway()?;
+        }
+        Ok(())
+    }
+
+    fn sabotage_halfway(&mut self) -> Result<(), EmbeddingError> {
+        match self.sabotage {
+            Sabotage::None | Sabotage::CompactTooFar => {}
+            Sabotage::LeakHold => {
+                self.sabotage = Sabotage::None;
+                let flights = self.embedding.collection(Relation::Flights);
+                std::mem::forget(self.tally.take(|| flights.acquire())?);
+            }
+            Sabotage::StopEngine => {
+                self.sabotage = Sabotage::None;
+                self.embedding.client().stop().wait()?;
+            }
         }
         Ok(())
     }
@@ -239,15 +201,14 @@ impl<'a> Replay<'a> {
         tick.of(|| embedding.report(|relation| dataflow.upper(relation)))
     }
 
-    /// Lets every arrangement forget what the engine says may be forgotten, and no more.
-    fn compact(&mut self) {
-        for relation in Relation::ALL {
-            let mut since = self.embedding.collection(relation).since().into_frontier();
-            if self.sabotage == Sabotage::CompactTooFar {
-                since = since.iter().map(|time| time + self.options.step).collect();
-            }
-            self.dataflow.compact(relation, &since);
+    /// Lets the arrangement of `relation` forget what the engine says may be forgotten by now, and
+    /// no more.
+    fn compact(&mut self, relation: Relation) {
+        let mut since = self.embedding.collection(relation).since().into_frontier();
+        if self.sabotage == Sabotage::CompactTooFar {
+            since = since.iter().map(|time| time + self.options.step).collect();
         }
+        self.dataflow.compact(relation, &since);
     }
 
     fn observe(&mut self, upper: Minute) {
@@ -284,6 +245,11 @@ impl<'a> Replay<'a> {
 
     fn answer_one(&mut self, question: Question) {
         let begin = Instant::now();
+        // Since may have moved meanwhile: what is read is all that is left, and no more.
+        question
+            .relations()
+            .iter()
+            .for_each(|relation| self.compact(*relation));
         question.answer(&mut self.dataflow);
         self.answering += begin.elapsed();
         self.answered += 1;

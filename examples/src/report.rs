@@ -8,7 +8,7 @@ use timely::progress::Antichain;
 use crate::latency::Latency;
 use crate::minute::{DAY, HOUR, Minute};
 use crate::options::Options;
-use crate::replay::{Outcome, RelationOutcome};
+use crate::outcome::{Outcome, RelationOutcome};
 
 /// An outcome, to be written as text.
 pub struct Report<'a> {

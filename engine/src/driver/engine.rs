@@ -30,6 +30,9 @@ use super::replies::Replies;
 use super::stats::Stats;
 use super::worker::Worker;
 
+/// No sleep is longer: what the system takes for a bound has fewer bits than a duration.
+const SLEEP_MAX: Duration = Duration::from_secs(3_600);
+
 /// What may be chosen about an engine.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -77,6 +80,8 @@ pub struct Engine<I: CollectionId, T: Time> {
     board: Board<I, T>,
     effects: Vec<Effect<I, T>>,
     replies: Replies<I, T>,
+    /// Who is to be told when the turn is over.
+    syncs: Vec<Answer<(), StopReason>>,
     journal: Journal<I, T>,
     worker: Worker<T>,
     stats: Stats,
@@ -139,6 +144,7 @@ impl<I: CollectionId, T: Time> Engine<I, T> {
             board: Board::new(owner, Arc::clone(&link)),
             effects: Vec::new(),
             replies: Replies::new(Arc::clone(&line)),
+            syncs: Vec::new(),
             line,
             journal: Journal::new(),
             worker,
@@ -210,7 +216,7 @@ impl<I: CollectionId, T: Time> Engine<I, T> {
             return;
         }
         if self.receiver.prepare_to_sleep() == Sleep::Sleep {
-            if let Err(error) = poll.poll(events, next)
+            if let Err(error) = poll.poll(events, next.map(|next| next.min(SLEEP_MAX)))
                 && error.kind() != io::ErrorKind::Interrupted
             {
                 panic!("the owner thread cannot sleep: {error}");
@@ -224,7 +230,7 @@ impl<I: CollectionId, T: Time> Engine<I, T> {
         if self.config.spin.is_zero() {
             return false;
         }
-        let until = Instant::now() + self.config.spin;
+        let until = Instant::now().checked_add(self.config.spin);
         loop {
             // Looking at the clock takes as long as a few looks at the queue.
             for _ in 0..32 {
@@ -233,7 +239,7 @@ impl<I: CollectionId, T: Time> Engine<I, T> {
                 }
                 std::hint::spin_loop();
             }
-            if Instant::now() >= until {
+            if until.is_some_and(|until| Instant::now() >= until) {
                 return false;
             }
         }
@@ -358,6 +364,16 @@ impl<I: CollectionId, T: Time> Engine<I, T> {
                 let cell = self.board.reclaim(freed);
                 self.apply(Input::CellFreed(cell));
             }
+            Message::Sync {
+                again: false,
+                reply,
+            } => {
+                let again = Message::Sync { again: true, reply };
+                if let Err(closed) = self.line.queue.send(again) {
+                    self.receive(closed.0);
+                }
+            }
+            Message::Sync { again: true, reply } => self.syncs.push(reply),
             Message::Storage(report) => self.apply(Input::Storage(report)),
             Message::Stats(reply) => {
                 let (collections, waiting) = (self.state.collections(), self.state.waiting());
@@ -416,6 +432,9 @@ impl<I: CollectionId, T: Time> Engine<I, T> {
         }
         self.effects = effects;
         self.board.answered();
+        for reply in self.syncs.drain(..) {
+            let _ = reply.send(Ok(()));
+        }
     }
 
     fn stop(&mut self, reply: Answer<(), StopReason>) {
@@ -425,7 +444,8 @@ impl<I: CollectionId, T: Time> Engine<I, T> {
                 tracing::debug!("stopping");
                 // From now on clients send nothing more; what they have sent is still obeyed.
                 let _ = self.line.stopped.set(StopReason::Stopped);
-                let deadline = self.started.elapsed() + self.config.stop_within;
+                let now = self.started.elapsed();
+                let deadline = now.saturating_add(self.config.stop_within);
                 self.stopping = Some(Stopping {
                     deadline,
                     replies: vec![reply],

@@ -280,4 +280,12 @@ mod tests {
         capabilities.count(&7_u64, 1);
         capabilities.count(&7, -2);
     }
+
+    #[test]
+    #[should_panic(expected = "released at 9, where 0 were held")]
+    fn what_is_not_held_is_not_replaced() {
+        let mut capabilities = Capabilities::new();
+        capabilities.count(&7_u64, 1);
+        capabilities.replace(&Since::at(9), &Since::at(11));
+    }
 }

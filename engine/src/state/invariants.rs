@@ -49,6 +49,14 @@ impl<I: CollectionId, T: Time> State<I, T> {
                 frontier.insert_ref(time);
             }
             assert_eq!(collection.since.frontier(), &frontier, "the since of {id}");
+            let mut distinct = collection.dependencies.clone();
+            distinct.sort_unstable();
+            distinct.dedup();
+            assert_eq!(
+                distinct.len(),
+                collection.dependencies.len(),
+                "{id} depends on something twice"
+            );
             // 2: no dependency is compacted past what a dependent needs.
             for &dependency in &collection.dependencies {
                 let needed = self.at(dependency);

@@ -41,14 +41,15 @@ pub(crate) struct Chance<T: ChanceTime> {
 impl<T: ChanceTime> Chance<T> {
     pub(crate) fn new(seed: u64, shape: Shape) -> Self {
         let mut world = World::new();
-        world.all_succeeds = false;
+        let first = String::from("answers any");
+        world.line(&first);
         let mut rng = Rng::with_seed(seed);
         let deck = deck::shuffled(&mut rng);
         Chance {
             rng,
             shape,
             world,
-            lines: Vec::new(),
+            lines: vec![first],
             names: 0,
             deck,
         }

@@ -22,8 +22,9 @@ impl<T: TestTime> World<T> {
     /// frontiers a b   explain a
     /// messages wait | flow   deliver [n]   freed [n]            what holds have sent
     /// stray a F       stray a! F           a release of the incarnation before, of this one
-    /// storage wait | works                 answer [at:n] [fail | lost [shard ..]]
+    /// storage waits | works                 answer [at:n] [fail | lost [shard ..]]
     /// shard N since:F upper:F              how it is found; or how somebody else moves it
+    /// answers any                          what is refused need not be expected
     /// written N=F     after MS     flush   interval MS | max
     /// ```
     pub(crate) fn command(&mut self, text: &str, expected: Option<&str>) {
@@ -70,6 +71,11 @@ impl<T: TestTime> World<T> {
             ("deliver", [count]) => (0..number(count)).for_each(|_| self.deliver()),
             ("freed", [at]) => self.free_cell(number(at) as usize),
             ("stray", [of, released]) => self.stray(of, frontier(released)),
+            ("forge", [of, acquired]) => self.apply(Input::Held(HoldChange {
+                key: self.keys[&id(of)],
+                acquired: Some(Since::new(frontier(acquired))),
+                released: None,
+            })),
             ("storage", [how]) => self.storage_works = *how == "works",
             ("answer", how) => self.answer(how),
             ("shard", [shard, places @ ..]) => self.shard(number(shard), places),
@@ -77,6 +83,7 @@ impl<T: TestTime> World<T> {
                 let (shard, upper) = assignment(written);
                 self.written(number(shard), frontier(upper));
             }
+            ("answers", ["any"]) => self.all_succeeds = false,
             ("after", [ms]) => self.after(Duration::from_millis(number(ms))),
             ("flush", []) => self.flush(),
             ("interval", [ms]) => {

@@ -109,6 +109,7 @@ fn tell_refusal<T: TestTime>(refusal: &Refusal<char, T>) -> String {
         Refusal::StillDropping => String::from("StillDropping"),
         Refusal::BeingCreated => String::from("BeingCreated"),
         Refusal::Repeated => String::from("Repeated"),
+        Refusal::UnfinishedDependency(id) => format!("UnfinishedDependency({id})"),
         Refusal::UnknownDependency(id) => format!("UnknownDependency({id})"),
         Refusal::DroppedDependency(id) => format!("DroppedDependency({id})"),
         Refusal::Cycle => String::from("Cycle"),

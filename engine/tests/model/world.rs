@@ -47,7 +47,7 @@ pub(crate) struct World<T: TestTime> {
     pub(super) events: Vec<String>,
     pub(super) asked: Vec<String>,
     /// An answer without an expectation must be good.
-    pub(crate) all_succeeds: bool,
+    pub(super) all_succeeds: bool,
     /// Every effect there ever was.
     pub(crate) log: String,
 }
@@ -118,9 +118,12 @@ impl<T: TestTime> World<T> {
             self.deliver_all();
         }
         self.settle();
+        let mut answered = 0;
         while self.storage_works && !self.storage.requests.is_empty() {
             self.answer_storage(0, &Answering::default());
             self.settle();
+            answered += 1;
+            assert!(answered < 100, "storage is asked without an end");
         }
     }
 

@@ -3,8 +3,8 @@
 use std::fmt::{self, Display, Formatter};
 
 use super::axis::Axis;
-use crate::course::{Course, Event, Observation};
-use crate::replay::RelationOutcome;
+use crate::course::{Course, Event, Mark, Observation};
+use crate::outcome::RelationOutcome;
 use crate::report::grouped;
 
 /// Draws upper, since, what lies between them, and the holds taken for show.
@@ -106,20 +106,23 @@ impl Panel<'_> {
             if mark.relation != self.of_one.relation {
                 continue;
             }
-            // Just before a hold is taken or released, since is still where the hold has it.
             let Some(seen) = self.course.observations.get(before.saturating_sub(1)) else {
                 continue;
             };
-            self.mark(f, seen, mark.event)?;
+            self.mark(f, seen, mark)?;
         }
         Ok(())
     }
 
-    fn mark(&self, f: &mut Formatter<'_>, seen: &Observation, event: Event) -> fmt::Result {
-        let (since, upper) = seen.frontiers[self.of_one.relation.index()];
-        let (x, y, side) = (self.axis.x(seen.now), self.axis.y(since), self.axis.side);
+    fn mark(&self, f: &mut Formatter<'_>, seen: &Observation, mark: &Mark) -> fmt::Result {
+        let (_, upper) = seen.frontiers[self.of_one.relation.index()];
+        let (x, y, side) = (
+            self.axis.x(seen.now),
+            self.axis.y(Some(mark.since)),
+            self.axis.side,
+        );
         // Above the upper and below the since there is nothing to collide with.
-        let (name, anchor, aside, beside) = match event {
+        let (name, anchor, aside, beside) = match mark.event {
             Event::Taken => ("hold taken", "end", x - 4.0, self.axis.y(upper) - 6.0),
             Event::Released => ("released", "start", x + 7.0, y + 4.0),
         };
