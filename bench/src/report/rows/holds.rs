@@ -137,11 +137,12 @@ impl<Ours: Side, Baseline: Side> Stage<Ours, Baseline> {
         let one = || words.acquire_and_drop(0);
         let other = || words.acquire_and_drop(1);
         let (ours, baseline) = (RefCell::new(ours), RefCell::new(baseline));
-        let [ours_alone, baseline_alone, ours, baseline, words] = medians(
+        let [ours_alone, baseline_alone, word, ours, baseline, words] = medians(
             *scale,
             [
                 &mut |n| ours.borrow_mut().one_collection(n),
                 &mut |n| baseline.borrow_mut().one_collection(n),
+                &mut |n| timed(n, one),
                 &mut |n| ours.borrow_mut().two_threads_two_collections(n),
                 &mut |n| baseline.borrow_mut().two_threads_two_collections(n),
                 &mut |n| two_threads(n, one, other),
@@ -154,7 +155,7 @@ impl<Ours: Side, Baseline: Side> Stage<Ours, Baseline> {
             ..Goal::default()
         };
         [
-            Row::nanoseconds("hold_one_collection", ours_alone, baseline_alone),
+            Row::nanoseconds("hold_one_collection", ours_alone, baseline_alone).floor(word),
             two.floor(words).goal(goal),
         ]
     }
