@@ -6,6 +6,7 @@ mod id;
 mod schema;
 pub mod record;
 pub mod format;
+pub mod consensus;
 
 pub use id::{
     BatchId, Epoch, Incarnation, LogId, LogKind, Nonce, PartId, ReaderId, SchemaId, SeqNo,
