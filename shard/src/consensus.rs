@@ -42,7 +42,8 @@ pub trait Consensus: fmt::Debug + Send + Sync + 'static {
     /// Offers versions, each for the place behind the one that its writer has seen, all in one
     /// transaction.
     ///
-    /// Each is taken or not by itself, in no order; no log should occur twice. With a fence, all
+    /// Each is taken or not by itself, in no order. Of several for one place of one log at most one
+    /// is taken: better offer one. With a fence, all
     /// are refused unless it is the store's.
     ///
     /// # Durability

@@ -7,9 +7,13 @@ mod schema;
 pub mod record;
 pub mod format;
 pub mod consensus;
+mod log;
+mod transact;
 
 pub use id::{
     BatchId, Epoch, Incarnation, LogId, LogKind, Nonce, PartId, ReaderId, SchemaId, SeqNo,
 };
+pub use log::{Log, LogError, LogFault, Proposal};
 pub use schema::{Column, ColumnKind, Schema, SchemaError};
 pub use time::ShardTime;
+pub use transact::{CommandError, StoreTrouble, Task, Transactor};

@@ -27,6 +27,7 @@ macro_rules! suite {
                 versions_are_numbered_from_one_without_gaps
                 an_offer_is_stale_unless_its_writer_has_seen_the_latest
                 each_offer_of_a_transaction_is_taken_by_itself
+                of_two_offers_for_one_place_one_is_taken
                 a_scan_gives_what_is_not_truncated
                 truncation_leaves_the_latest_version
                 an_offer_behind_truncated_versions_is_stale

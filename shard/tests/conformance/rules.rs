@@ -117,6 +117,24 @@ pub(crate) fn each_offer_of_a_transaction_is_taken_by_itself(store: &impl Store)
     });
 }
 
+pub(crate) fn of_two_offers_for_one_place_one_is_taken(store: &impl Store) {
+    run(async {
+        let store = store.open().await;
+        let twice = vec![offer(log(1), 0, "one"), offer(log(1), 0, "two")];
+        let outcomes = commit(&*store, twice).await;
+        assert_eq!(outcomes, [Outcome::Taken, Outcome::Stale]);
+        let head = store.heads(vec![log(1)]).await.unwrap().remove(0).unwrap();
+        assert_eq!(head.data, "one");
+        // The same from two that do not know of each other, and are committed together.
+        let (one, two) = tokio::join!(
+            store.commit(None, vec![offer(log(2), 0, "one")]),
+            store.commit(None, vec![offer(log(2), 0, "two")]),
+        );
+        let outcomes = [one.unwrap().unwrap()[0], two.unwrap().unwrap()[0]];
+        assert_eq!(outcomes, [Outcome::Taken, Outcome::Stale]);
+    });
+}
+
 pub(crate) fn a_scan_gives_what_is_not_truncated(store: &impl Store) {
     run(async {
         let store = store.open().await;

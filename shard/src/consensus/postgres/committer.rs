@@ -14,6 +14,7 @@ use super::pool::{Pool, timed_out_in_transaction};
 use super::session::{Commit, Session};
 
 type Committed = Result<Vec<Outcome>, Fenced>;
+type Reply = oneshot::Sender<Result<Committed, ConsensusError>>;
 
 /// Where commits go.
 #[derive(Clone, Debug)]
@@ -23,7 +24,7 @@ pub(super) struct Committer {
 
 struct Request {
     commit: Commit,
-    answer: oneshot::Sender<Result<Committed, ConsensusError>>,
+    answer: Reply,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -51,7 +52,7 @@ impl Committer {
 
     pub(super) fn commit(&self, fence: Option<Fence>, offers: Vec<Offer>) -> Answer<Committed> {
         let (answer, answered) = oneshot::channel();
-        let commit = Commit { fence, offers };
+        let commit = Commit::new(fence, offers);
         // Where the runtime has gone, the request is dropped here, and the caller hears of it.
         drop(self.requests.send(Request { commit, answer }));
         Box::pin(async move {
@@ -88,17 +89,12 @@ impl Task {
 
     /// As many of those that wait as have no log in common: what is offered to one log twice could
     /// not be told apart. The others keep their order and wait on.
-    fn next_group(
-        &mut self,
-    ) -> (
-        Vec<Commit>,
-        Vec<oneshot::Sender<Result<Committed, ConsensusError>>>,
-    ) {
+    fn next_group(&mut self) -> (Vec<Commit>, Vec<Reply>) {
         let mut logs = BTreeSet::new();
         let (mut commits, mut answers) = (Vec::new(), Vec::new());
         for Request { commit, answer } in std::mem::take(&mut self.waiting) {
-            let apart = commit.offers.iter().all(|offer| !logs.contains(&offer.log));
-            logs.extend(commit.offers.iter().map(|offer| offer.log));
+            let apart = commit.logs().all(|log| !logs.contains(&log));
+            logs.extend(commit.logs());
             if apart {
                 commits.push(commit);
                 answers.push(answer);
@@ -126,7 +122,7 @@ impl Task {
     fn answer(
         &self,
         commits: &[Commit],
-        answers: Vec<oneshot::Sender<Result<Committed, ConsensusError>>>,
+        answers: Vec<Reply>,
         committed: Result<Vec<Committed>, ConsensusError>,
     ) {
         match committed {
@@ -152,7 +148,7 @@ impl Task {
 /// The logs that a commit has written.
 fn taken((commit, committed): (&Commit, &Committed)) -> Vec<LogId> {
     let outcomes = committed.as_deref().unwrap_or_default();
-    let offers = commit.offers.iter().zip(outcomes);
-    let taken = offers.filter(|(_, outcome)| **outcome == Outcome::Taken);
-    taken.map(|(offer, _)| offer.log).collect()
+    let logs = commit.logs().zip(outcomes);
+    let taken = logs.filter(|(_, outcome)| **outcome == Outcome::Taken);
+    taken.map(|(log, _)| log).collect()
 }

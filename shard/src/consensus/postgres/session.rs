@@ -1,5 +1,7 @@
 //! One connection, and each statement.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use lowwater::StorageErrorKind;
 use tokio_postgres::error::SqlState;
@@ -96,10 +98,13 @@ pub(super) struct Session {
 /// What drives a connection.
 pub(super) type Driver = Connection<Socket, Encrypted>;
 
-/// One commit among those of a group.
+/// One commit among those of a group, which have no log in common.
 pub(super) struct Commit {
-    pub(super) fence: Option<Fence>,
-    pub(super) offers: Vec<Offer>,
+    fence: Option<Fence>,
+    offers: Vec<Offer>,
+    /// For each offer, whether an earlier one is for the same log: it is not even tried, for the
+    /// database says only which logs were written.
+    repeats: Vec<bool>,
 }
 
 impl Session {
@@ -311,16 +316,43 @@ impl Session {
 }
 
 impl Commit {
+    pub(super) fn new(fence: Option<Fence>, offers: Vec<Offer>) -> Self {
+        let mut logs = BTreeSet::new();
+        let repeats = offers.iter().map(|offer| !logs.insert(offer.log));
+        Commit {
+            fence,
+            repeats: repeats.collect(),
+            offers,
+        }
+    }
+
+    /// The logs that it offers to.
+    pub(super) fn logs(&self) -> impl Iterator<Item = LogId> {
+        self.offers.iter().map(|offer| offer.log)
+    }
+
+    /// The offers that are tried.
+    fn tried(&self) -> impl Iterator<Item = &Offer> {
+        let offers = self.offers.iter().zip(&self.repeats);
+        offers
+            .filter(|(_, repeats)| !**repeats)
+            .map(|(offer, _)| offer)
+    }
+
     /// What became of it, given who was in charge and which logs were written.
     fn outcomes(&self, current: Option<Fence>, taken: &[&[u8]]) -> Result<Vec<Outcome>, Fenced> {
         if self.fence.is_some() && self.fence != current {
             return Err(Fenced { by: current });
         }
-        let outcome = |offer: &Offer| match taken.binary_search(&&offer.log.to_bytes()[..]) {
-            Ok(_) => Outcome::Taken,
-            Err(_) => Outcome::Stale,
+        let outcome = |(offer, repeats): (&Offer, &bool)| {
+            let name = offer.log.to_bytes();
+            match taken.binary_search(&&name[..]) {
+                Ok(_) if !repeats => Outcome::Taken,
+                Ok(_) | Err(_) => Outcome::Stale,
+            }
         };
-        Ok(self.offers.iter().map(outcome).collect())
+        let offers = self.offers.iter().zip(&self.repeats);
+        Ok(offers.map(outcome).collect())
     }
 }
 
@@ -342,7 +374,7 @@ impl<'a> Offers<'a> {
             let incarnation = commit
                 .fence
                 .map(|fence| fence.incarnation.number().to_be_bytes());
-            for offer in &commit.offers {
+            for offer in commit.tried() {
                 offers.logs.push(offer.log.to_bytes().to_vec());
                 offers.seen.push(offer.seen.map_or(0, to_sql));
                 offers.data.push(&offer.data);
