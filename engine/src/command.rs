@@ -207,9 +207,7 @@ pub enum Refusal<I, T> {
     EmptySince,
     /// Its dependencies have been compacted past its upper: a restarted writer could not tell what
     /// it has already written.
-    #[error(
-        "its dependencies push the since to {since:?}, which is not before the upper {upper:?}"
-    )]
+    #[error("its dependencies push the since to {since}, which is not before the upper {upper}")]
     BehindDependencies {
         /// Where the since would have to be.
         since: Since<T>,
@@ -276,7 +274,7 @@ pub enum ReportError<I, T> {
     UnknownCollection(I),
     /// Uppers of one collection follow each other: this one is neither before nor after the one
     /// that is known.
-    #[error("the upper reported for {collection} is incomparable with {upper:?}")]
+    #[error("the upper reported for {collection} is incomparable with {upper}")]
     Incomparable {
         /// Which collection.
         collection: I,
@@ -298,7 +296,7 @@ pub enum AcquireError<I, T> {
     #[error("the collection {0} was dropped")]
     Dropped(I),
     /// What is before `since` can no longer be read. Ask again at or after it.
-    #[error("the collection {collection} can be read from {since:?} on only")]
+    #[error("the collection {collection} can be read from {since} on only")]
     TooEarly {
         /// Which collection.
         collection: I,
@@ -328,7 +326,7 @@ pub enum CloneError {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum DowngradeError<T> {
     /// A hold only moves forward: this is before, or incomparable with, where it is.
-    #[error("the hold is at {held:?}, which is not before the frontier asked for")]
+    #[error("the hold is at {held}, which is not before the frontier asked for")]
     NotLater {
         /// Where the hold is.
         held: Since<T>,
@@ -361,4 +359,29 @@ pub enum WaitError {
     /// The engine has stopped.
     #[error(transparent)]
     Stopped(#[from] StopReason),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_tell_frontiers_as_people_write_them() {
+        let since = Since::at(9_u64);
+        let too_early = AcquireError::TooEarly {
+            collection: 3,
+            since: since.clone(),
+        };
+        assert_eq!(
+            too_early.to_string(),
+            "the collection 3 can be read from {9} on only"
+        );
+        let upper = Upper::at(7);
+        let refused = CreateError::Refused(vec![(3, Refusal::BehindDependencies { since, upper })]);
+        assert_eq!(
+            refused.to_string(),
+            "no collection of the batch was created; 3: its dependencies push the since to {9}, \
+             which is not before the upper {7}"
+        );
+    }
 }

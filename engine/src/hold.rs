@@ -155,7 +155,7 @@ impl<I: CollectionId, T: Time> ReadHold<I, T> {
                 held: self.since().clone(),
             });
         }
-        let token = self.token.take().expect("a hold owns a token");
+        let token = self.take_token();
         match moved(smallvec![token], to) {
             Ok(token) => self.token = Some(token),
             Err((mut tokens, reason)) => {
@@ -205,6 +205,10 @@ impl<I: CollectionId, T: Time> ReadHold<I, T> {
                 })
             }
         }
+    }
+
+    fn take_token(&mut self) -> Token<I, T> {
+        self.token.take().expect("a hold owns a token")
     }
 
     fn same_engine(&self, other: &Self) -> bool {

@@ -30,7 +30,7 @@ pub enum Input<I, T> {
     Storage(StorageReport<T>),
     /// The clock, since the engine started. Never goes back.
     Tick(Duration),
-    /// Whatever waits to become durable is asked for now, however recently it was.
+    /// From now on whatever waits to become durable is asked for at once: the end is near.
     Flush,
 }
 

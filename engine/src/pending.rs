@@ -5,7 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::command::StopReason;
 use crate::id::Ticket;
@@ -68,7 +68,9 @@ impl<R, E: From<StopReason>> Pending<R, E> {
         let received = match std::mem::replace(&mut self.answer, Coming::Taken) {
             Coming::Here(answer) => Ok(answer),
             Coming::Sent(receiver) => receiver.recv(),
-            Coming::Polled(receiver) => block_on(receiver),
+            Coming::Polled(mut receiver) => {
+                block_on(&mut receiver, None).expect("it was waited for without a bound")
+            }
             Coming::Taken => panic!("the answer was taken before"),
         };
         self.ticket = None;
@@ -85,21 +87,21 @@ impl<R, E: From<StopReason>> Pending<R, E> {
     ///
     /// If the answer was taken before, by polling to the end.
     pub fn wait_timeout(mut self, timeout: Duration) -> Result<Result<R, E>, Self> {
-        match &self.answer {
-            Coming::Sent(receiver) => match receiver.recv_timeout(timeout) {
-                Ok(answer) => {
-                    self.ticket = None;
-                    self.answer = Coming::Taken;
-                    Ok(answer)
-                }
-                Err(oneshot::RecvTimeoutError::Timeout) => Err(self),
-                Err(oneshot::RecvTimeoutError::Disconnected) => {
-                    self.ticket = None;
-                    Ok(Err(self.link.stop_reason().into()))
-                }
+        let deadline = Instant::now() + timeout;
+        let received = match &mut self.answer {
+            Coming::Sent(receiver) => match receiver.recv_deadline(deadline) {
+                Ok(answer) => Ok(answer),
+                Err(oneshot::RecvTimeoutError::Timeout) => return Err(self),
+                Err(oneshot::RecvTimeoutError::Disconnected) => Err(oneshot::RecvError),
             },
-            Coming::Here(_) | Coming::Polled(_) | Coming::Taken => Ok(self.wait()),
-        }
+            Coming::Polled(receiver) => match block_on(receiver, Some(deadline)) {
+                Some(received) => received,
+                None => return Err(self),
+            },
+            Coming::Here(_) | Coming::Taken => return Ok(self.wait()),
+        };
+        self.ticket = None;
+        Ok(received.unwrap_or_else(|_| Err(self.link.stop_reason().into())))
     }
 }
 
@@ -142,8 +144,8 @@ impl<R, E> fmt::Debug for Pending<R, E> {
     }
 }
 
-/// Waits for a future on this thread, parked in between.
-fn block_on<F: Future + Unpin>(mut future: F) -> F::Output {
+/// Waits for a future on this thread, parked in between. None: it is not ready by `deadline`.
+fn block_on<F: Future + Unpin>(future: &mut F, deadline: Option<Instant>) -> Option<F::Output> {
     struct Unpark(std::thread::Thread);
     impl std::task::Wake for Unpark {
         fn wake(self: Arc<Self>) {
@@ -153,9 +155,13 @@ fn block_on<F: Future + Unpin>(mut future: F) -> F::Output {
     let waker = Arc::new(Unpark(std::thread::current())).into();
     let mut context = Context::from_waker(&waker);
     loop {
-        match Pin::new(&mut future).poll(&mut context) {
-            Poll::Ready(output) => return output,
-            Poll::Pending => std::thread::park(),
+        if let Poll::Ready(output) = Pin::new(&mut *future).poll(&mut context) {
+            return Some(output);
+        }
+        match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
+            None => std::thread::park(),
+            Some(Duration::ZERO) => return None,
+            Some(left) => std::thread::park_timeout(left),
         }
     }
 }

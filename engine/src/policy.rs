@@ -44,7 +44,9 @@ pub enum ReadPolicy<T> {
 
 /// A function from an upper to the since that is wanted.
 #[derive(Clone)]
-pub struct Lag<T>(Arc<dyn Fn(&Antichain<T>) -> Antichain<T> + Send + Sync>);
+pub struct Lag<T>(Arc<LagFn<T>>);
+
+type LagFn<T> = dyn Fn(&Antichain<T>) -> Antichain<T> + Send + Sync;
 
 impl<T> fmt::Debug for Lag<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -96,7 +98,10 @@ impl<T: Time> ReadPolicy<T> {
     /// assert_eq!(since, Since::at(Product::new(15, 0)));
     /// ```
     pub fn lag_each(since: impl Fn(&T) -> T + Send + Sync + 'static) -> Self {
-        ReadPolicy::lag(move |upper| upper.iter().map(&since).collect())
+        ReadPolicy::lag(move |upper| match upper.elements() {
+            [time] => Antichain::from_elem(since(time)),
+            times => times.iter().map(&since).collect(),
+        })
     }
 
     /// The since that this policy asks for: of a collection written up to `upper` whose implied

@@ -18,9 +18,9 @@ mod store;
 mod waiters;
 
 use std::collections::{BTreeMap, HashMap};
-use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::time::Duration;
 
+use foldhash::fast::FixedState;
 use timely::PartialOrder;
 use timely::progress::ChangeBatch;
 
@@ -38,7 +38,7 @@ use waiters::Waiters;
 
 /// A map that is only looked into, never walked: its order does not matter, and is the same in
 /// every run.
-type Lookup<K, V> = HashMap<K, V, BuildHasherDefault<DefaultHasher>>;
+type Lookup<K, V> = HashMap<K, V, FixedState>;
 
 /// All collections, and what is under way.
 #[derive(Debug)]
@@ -158,9 +158,10 @@ impl<I: CollectionId, T: Time> State<I, T> {
         } = change;
         let Some(collection) = self.alive(key) else {
             // Late releases for what is gone are taken in silence. What is alive through a hold
-            // cannot be gone when that hold moves.
+            // cannot be gone when that hold moves, but a hold at the empty frontier, and its
+            // clones, keep nothing alive.
             assert!(
-                acquired.is_none(),
+                acquired.is_none_or(|acquired| acquired.is_gone()),
                 "a hold of the collection {key:?}, which is gone, moved"
             );
             return;
@@ -199,7 +200,7 @@ impl<I: CollectionId, T: Time> State<I, T> {
         if collection.upper == *upper || !PartialOrder::less_equal(&collection.upper, upper) {
             return;
         }
-        collection.upper.clone_from(upper);
+        collection.upper = upper.clone();
         collection.due = true;
         collection.changed = true;
         self.push(slot);

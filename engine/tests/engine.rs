@@ -1,5 +1,7 @@
 //! The engine as its users see it, with real threads.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::time::Duration;
 
 use lowwater::{
@@ -466,6 +468,27 @@ fn a_subscription_gives_the_latest_state_and_ends_with_the_collection() {
 }
 
 #[test]
+fn an_answer_that_was_polled_can_still_be_waited_for_with_a_bound() {
+    let running = start();
+    let base = running.create(1, &[]);
+    let mut waiting = base.wait_for_upper_past([7]);
+    futures_lite::future::block_on(async {
+        assert!(
+            futures_lite::future::poll_once(&mut waiting)
+                .await
+                .is_none()
+        );
+    });
+    let Err(waiting) = waiting.wait_timeout(Duration::ZERO) else {
+        panic!("nothing was written")
+    };
+    running.upper(1, 8);
+    let frontiers = waiting.wait_timeout(BOUND).unwrap().unwrap();
+    assert_eq!(frontiers.upper, Upper::at(8));
+    running.stop();
+}
+
+#[test]
 fn answers_are_futures_too() {
     let running = start();
     let base = running.create(1, &[]);
@@ -539,6 +562,7 @@ fn sinces_become_durable_are_retried_and_the_last_wish_survives_silence() {
         storage.shard(shard).unwrap().since.is_gone(),
         "given up before the engine stopped"
     );
+    assert_eq!(storage.refused(), 0);
 }
 
 #[test]

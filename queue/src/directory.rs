@@ -3,23 +3,26 @@
 use std::fmt;
 use std::hash::Hash;
 
+use foldhash::fast::RandomState;
 use papaya::HashMap;
 
 use crate::pin::{Handle, Pin, PinError, Shape};
 
 /// Handles by id, for any thread to look up.
 ///
+/// Its handles keep their table: a directory in the table's own context would keep both for ever.
 /// A removed handle may live a little longer, until nobody can be looking at it any more; its slot
 /// is used again only after that.
 pub struct Directory<I, S: Shape> {
-    handles: HashMap<I, Handle<S>>,
+    /// The hash is fast, and seeded anew in every process.
+    handles: HashMap<I, Handle<S>, RandomState>,
 }
 
 impl<I: Hash + Eq + Send + Sync, S: Shape> Directory<I, S> {
     /// An empty directory.
     pub fn new() -> Self {
         Self {
-            handles: HashMap::new(),
+            handles: HashMap::with_hasher(RandomState::default()),
         }
     }
 

@@ -7,15 +7,18 @@ use std::ptr::NonNull;
 mod cell;
 mod chunks;
 mod handle;
+mod keeper;
 mod owner;
+mod registration;
+mod stock;
 mod table;
 mod word;
 
 use self::cell::Left;
 pub use self::handle::Handle;
 pub use self::owner::Owner;
+pub(crate) use self::table::Place;
 pub use self::table::Table;
-pub(crate) use self::table::Words;
 pub(crate) use self::word::Counted;
 use crate::sync::Arc;
 
@@ -94,7 +97,7 @@ impl Error for PinError {}
 /// Keeps one cell, and what it carries. Dropping it gives it back: never fails, never waits.
 #[must_use = "dropping a pin gives it back"]
 pub struct Pin<S: Shape> {
-    words: NonNull<Words>,
+    place: NonNull<Place<S>>,
     table: NonNull<Table<S>>,
     cell: CellId,
 }
@@ -114,8 +117,8 @@ impl<S: Shape> Pin<S> {
     /// there, for it closes all words before it goes, and keeps the table. When it is not, the
     /// cell keeps the table until the last pin is given back.
     #[inline]
-    unsafe fn new(words: NonNull<Words>, table: NonNull<Table<S>>, cell: CellId) -> Self {
-        Self { words, table, cell }
+    unsafe fn new(place: NonNull<Place<S>>, table: NonNull<Table<S>>, cell: CellId) -> Self {
+        Self { place, table, cell }
     }
 
     /// What the pin keeps.
@@ -131,7 +134,7 @@ impl<S: Shape> Pin<S> {
     ///
     /// [`PinError::TooManyPins`] if the cell has 2³¹ already.
     pub fn try_clone(&self) -> Result<Self, PinError> {
-        let room = match self.words().pins.join(self.cell) {
+        let room = match self.place().pins.join(self.cell) {
             Counted::ByWord => true,
             Counted::NoRoom => false,
             // SAFETY: the pin is counted on the cell, which was pushed before the word showed it.
@@ -144,12 +147,12 @@ impl<S: Shape> Pin<S> {
             return Err(PinError::TooManyPins);
         }
         // SAFETY: the word, or the cell, has just counted it.
-        Ok(unsafe { Self::new(self.words, self.table, self.cell) })
+        Ok(unsafe { Self::new(self.place, self.table, self.cell) })
     }
 
     /// Whether the slot still showed this pin's cell a moment ago.
     pub fn is_current(&self) -> bool {
-        self.words().pins.shown().cell() == self.cell
+        self.place().pins.shown().cell() == self.cell
     }
 
     /// What the owner, its handles and its pins share.
@@ -159,9 +162,9 @@ impl<S: Shape> Pin<S> {
     }
 
     #[inline]
-    fn words(&self) -> &Words {
+    fn place(&self) -> &Place<S> {
         // SAFETY: the pin keeps the table, and the table its slots.
-        unsafe { self.words.as_ref() }
+        unsafe { self.place.as_ref() }
     }
 
     #[inline(never)]
@@ -173,7 +176,7 @@ impl<S: Shape> Pin<S> {
             Left::OthersStay => {}
             Left::Last => {
                 // SAFETY: we were the last.
-                let table = unsafe { retired.take_keeper() };
+                let table = unsafe { retired.keeper.take() };
                 S::freed(Freed::new(self.cell, table));
             }
         }
@@ -183,7 +186,7 @@ impl<S: Shape> Pin<S> {
 impl<S: Shape> Drop for Pin<S> {
     #[inline]
     fn drop(&mut self) {
-        match self.words().pins.leave(self.cell) {
+        match self.place().pins.leave(self.cell) {
             Counted::ByCell => self.leave_retired(),
             Counted::ByWord | Counted::NoRoom => {}
         }

@@ -1,6 +1,6 @@
 //! Reading what the owner publishes, of one slot or of several together.
 
-use crate::pin::{CellId, Counted, Handle, Shape, Table, Words};
+use crate::pin::{CellId, Counted, Handle, Place, Shape, Table};
 use crate::sync::{Arc, Ordering, READ_TRIES_MAX, spin_loop};
 
 impl<S: Shape> Handle<S> {
@@ -54,7 +54,7 @@ pub fn read_all<S: Shape, R>(
 
 /// One reader of one view, counted on its cell.
 struct Reading<'a, S: Shape> {
-    words: &'a Words,
+    place: &'a Place<S>,
     table: &'a Table<S>,
     cell: CellId,
 }
@@ -64,11 +64,11 @@ impl<'a, S: Shape> Reading<'a, S> {
     fn of(handle: &'a Handle<S>) -> Self {
         // Nobody keeps or clones a reading, so that there are never more than calls of `read`, and
         // the count needs no limit.
-        let words = handle.words();
+        let place = handle.place();
         Self {
-            words,
+            place,
             table: handle.shared(),
-            cell: words.view.enter().cell(),
+            cell: place.view.enter().cell(),
         }
     }
 
@@ -82,7 +82,7 @@ impl<'a, S: Shape> Reading<'a, S> {
 impl<S: Shape> Drop for Reading<'_, S> {
     #[inline]
     fn drop(&mut self) {
-        if self.words.view.leave(self.cell) == Counted::ByCell {
+        if self.place.view.leave(self.cell) == Counted::ByCell {
             // SAFETY: it was pushed before the word showed it.
             let replaced = unsafe { self.table.view_cell(self.cell) };
             // The owner looks for itself whether we were the last.

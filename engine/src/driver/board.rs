@@ -17,6 +17,9 @@ pub(super) struct Board<I: CollectionId, T: Time> {
     link: Arc<Link<I, T>>,
     /// By slot, so that no slot is given out again while its collection is alive.
     handles: Vec<Option<Handle<I, T>>>,
+    /// Slots of collections that were removed in this turn. If they were created in it too, whoever
+    /// created them is still to get their handles.
+    removed: Vec<u32>,
     /// Something is shown since the turn began.
     turning: bool,
 }
@@ -27,6 +30,7 @@ impl<I: CollectionId, T: Time> Board<I, T> {
             owner,
             link,
             handles: Vec::new(),
+            removed: Vec::new(),
             turning: false,
         }
     }
@@ -43,11 +47,19 @@ impl<I: CollectionId, T: Time> Board<I, T> {
         }
     }
 
-    /// The handle of a collection that was opened.
+    /// The handle of a collection that was opened, until the turn in which it is removed is
+    /// answered.
     pub(super) fn collection(&self, id: I, key: Key) -> Collection<I, T> {
         let handle = self.handles[key.slot as usize].as_ref();
-        let handle = handle.expect("a collection has its handle until it is removed");
+        let handle = handle.expect("a collection has its handle until its turn is answered");
         Collection::new(id, handle.clone(), &self.link)
+    }
+
+    /// All answers of the turn are given.
+    pub(super) fn answered(&mut self) {
+        for slot in self.removed.drain(..) {
+            self.handles[slot as usize] = None;
+        }
     }
 
     /// Takes no new pins from now on, and lets nothing be found.
@@ -115,6 +127,6 @@ impl<I: CollectionId, T: Time> Readers<I, T> for Board<I, T> {
 
     fn remove(&mut self, id: I, key: Key) {
         self.link.directory.remove(&id);
-        self.handles[key.slot as usize] = None;
+        self.removed.push(key.slot);
     }
 }

@@ -107,11 +107,18 @@ impl<I: CollectionId, T: Time> Engine<I, T> {
     ///
     /// # Errors
     ///
-    /// The I/O thread could not be spawned.
+    /// The I/O thread could not be spawned, or [`Config::thread_name`] is none that a thread can
+    /// have.
     pub fn new(
         config: Config,
         storage: impl Storage<T>,
     ) -> io::Result<(Engine<I, T>, Client<I, T>)> {
+        if config.thread_name.contains('\0') {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "a thread's name contains NUL",
+            ));
+        }
         let started = Instant::now();
         let (sender, receiver) = channel(Bell::new(started));
         let line = Arc::new(Line {
@@ -272,13 +279,14 @@ impl<I: CollectionId, T: Time> Engine<I, T> {
         if inputs > 0 || due {
             self.apply(Input::Tick(now));
             self.settle();
+            tracing::trace!(inputs, "turned");
             self.stats.turned(inputs, begun.elapsed());
         }
         if self.is_over(now) {
             self.finish();
             return Turned::Stopped;
         }
-        self.turned(now)
+        self.turned()
     }
 
     fn look_at_queue(&mut self, now: Instant) {
@@ -407,6 +415,7 @@ impl<I: CollectionId, T: Time> Engine<I, T> {
             }
         }
         self.effects = effects;
+        self.board.answered();
     }
 
     fn stop(&mut self, reply: Answer<(), StopReason>) {
@@ -428,7 +437,7 @@ impl<I: CollectionId, T: Time> Engine<I, T> {
 
     fn is_over(&self, now: Duration) -> bool {
         self.stopping.as_ref().is_some_and(|stopping| {
-            self.receiver.depth() == 0 && (self.state.is_durable() || now >= stopping.deadline)
+            now >= stopping.deadline || (self.receiver.depth() == 0 && self.state.is_durable())
         })
     }
 
@@ -453,7 +462,7 @@ impl<I: CollectionId, T: Time> Engine<I, T> {
         });
     }
 
-    fn turned(&mut self, now: Duration) -> Turned {
+    fn turned(&mut self) -> Turned {
         let asleep = match &self.doorbell {
             Some(_) => self.receiver.prepare_to_sleep() == Sleep::Sleep,
             None => self.receiver.depth() == 0,
@@ -466,7 +475,7 @@ impl<I: CollectionId, T: Time> Engine<I, T> {
             .into_iter()
             .flatten()
             .min();
-        Turned::Idle(next.map(|next| next.saturating_sub(now)))
+        Turned::Idle(next.map(|next| next.saturating_sub(self.started.elapsed())))
     }
 }
 

@@ -22,8 +22,10 @@ pub(super) struct Journal<I, T> {
     events: VecDeque<Event<I, T>>,
     /// How many events were noted so far.
     noted: u64,
-    waiting: Vec<(Ticket, Answer<Noted<I, T>, StopReason>)>,
+    waiting: Vec<Listener<I, T>>,
 }
+
+type Listener<I, T> = (Ticket, Answer<Noted<I, T>, StopReason>);
 
 impl<I: Clone, T: Clone> Journal<I, T> {
     pub(super) fn new() -> Self {

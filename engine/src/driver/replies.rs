@@ -53,6 +53,7 @@ impl<I: CollectionId, T: Time> Replies<I, T> {
         };
         match (reply, answer) {
             (Reply::Created(reply), Answer::Created(outcome)) => {
+                tracing::debug!(?outcome, "created");
                 let handle = |(id, key)| board.collection(id, key);
                 let _ = reply.send(outcome.map(|all| all.into_iter().map(handle).collect()));
             }
@@ -66,7 +67,10 @@ impl<I: CollectionId, T: Time> Replies<I, T> {
                     .map(|mut all| self.hold(all.pop().expect("one was asked for, and granted")));
                 let _ = reply.send(outcome);
             }
-            (Reply::Dropped(reply), Answer::Dropped(outcome)) => drop(reply.send(outcome)),
+            (Reply::Dropped(reply), Answer::Dropped(outcome)) => {
+                tracing::debug!(?outcome, "dropped");
+                drop(reply.send(outcome));
+            }
             (Reply::PoliciesSet(reply), Answer::PoliciesSet(outcome)) => drop(reply.send(outcome)),
             (Reply::UppersReported(reply), Answer::UppersReported(outcome)) => {
                 drop(reply.send(outcome));

@@ -49,6 +49,30 @@ impl<T: Time> Capabilities<T> {
         }
     }
 
+    /// Counts the times of `new` once more and those of `old` once less.
+    #[inline]
+    pub(crate) fn replace(&mut self, old: &Since<T>, new: &Since<T>) {
+        // What happens to most collections in every tick: the only capability moves, or one of
+        // many that move one after the other from the same frontier to the same frontier.
+        if let (Counts::Few(counts), [old], [new]) = (
+            &mut self.counts,
+            old.frontier().elements(),
+            new.frontier().elements(),
+        ) {
+            match counts.as_mut_slice() {
+                [(time, 1)] if time == old => return time.clone_from(new),
+                [(from, left @ 2..), (to, there)] if from == old && to == new => {
+                    *left -= 1;
+                    *there += 1;
+                    return;
+                }
+                _ => {}
+            }
+        }
+        self.add(new);
+        self.remove(old);
+    }
+
     /// Counts every time of `since` once more.
     pub(crate) fn add(&mut self, since: &Since<T>) {
         for time in since.frontier().iter() {
@@ -87,8 +111,10 @@ impl<T: Time> Capabilities<T> {
     }
 
     /// The frontier of all counted times.
+    #[inline]
     pub(crate) fn frontier(&self) -> Since<T> {
         Since::new(match &self.counts {
+            Counts::Few(counts) if counts.len() == 1 => Antichain::from_elem(counts[0].0.clone()),
             Counts::Few(counts) => minimal(counts.iter().map(|(time, _)| time)),
             Counts::Many(tree) => tree.frontier(),
         })
@@ -253,5 +279,13 @@ mod tests {
         let mut capabilities = Capabilities::new();
         capabilities.count(&7_u64, 1);
         capabilities.count(&7, -2);
+    }
+
+    #[test]
+    #[should_panic(expected = "released at 9, where 0 were held")]
+    fn what_is_not_held_is_not_replaced() {
+        let mut capabilities = Capabilities::new();
+        capabilities.count(&7_u64, 1);
+        capabilities.replace(&Since::at(9), &Since::at(11));
     }
 }

@@ -1,7 +1,11 @@
 //! What the engine knows of one collection.
 
-use smallvec::SmallVec;
+use std::mem;
 
+use smallvec::SmallVec;
+use timely::PartialOrder;
+
+use crate::command::ReportError;
 use crate::frontier::{Frontiers, Since, Time, Upper};
 use crate::id::{Key, ShardId};
 use crate::policy::ReadPolicy;
@@ -66,6 +70,32 @@ impl<I, T: Time> Collection<I, T> {
             durable_since: self.durable_since.clone(),
             version: self.version,
         }
+    }
+
+    /// Moves the upper to `reported`, and leaves there where it was. Reports may come late: then it
+    /// stays where it is.
+    ///
+    /// # Errors
+    ///
+    /// The two are incomparable. Nothing has changed then.
+    pub(crate) fn exchange_upper(
+        &mut self,
+        reported: &mut Upper<T>,
+    ) -> Result<(), ReportError<I, T>>
+    where
+        I: Copy,
+    {
+        if PartialOrder::less_equal(&self.upper, reported) {
+            mem::swap(&mut self.upper, reported);
+        } else if PartialOrder::less_equal(reported, &self.upper) {
+            reported.clone_from(&self.upper);
+        } else {
+            return Err(ReportError::Incomparable {
+                collection: self.id,
+                upper: self.upper.clone(),
+            });
+        }
+        Ok(())
     }
 
     pub(crate) fn is_dropped(&self) -> bool {

@@ -37,9 +37,9 @@ impl<I: CollectionId, T: Time> State<I, T> {
             Command::Explain(id) => return self.questions.push((ticket, Question::Explain(id))),
             Command::Drop(ids) => Answer::Dropped(self.drop_collections(&ids)),
             Command::SetPolicies(policies) => Answer::PoliciesSet(self.set_policies(policies)),
-            Command::ReportUppers(uppers) => Answer::UppersReported(self.report_uppers(&uppers)),
+            Command::ReportUppers(uppers) => Answer::UppersReported(self.report_uppers(uppers)),
             Command::ReportUppersByKey(uppers) => {
-                Answer::UppersReported(self.report_uppers_by_key(&uppers))
+                Answer::UppersReported(self.report_uppers_by_key(uppers))
             }
             Command::Acquire(wanted) => Answer::Acquired(self.acquire(wanted)),
         };
@@ -92,29 +92,53 @@ impl<I: CollectionId, T: Time> State<I, T> {
         Ok(())
     }
 
-    fn report_uppers(&mut self, uppers: &[(I, Upper<T>)]) -> Result<(), ReportError<I, T>> {
-        for (id, upper) in uppers {
-            let collection = self.by_id(*id).ok_or(ReportError::UnknownCollection(*id))?;
-            comparable(*id, &collection.upper, upper)?;
-        }
-        for (id, upper) in uppers {
-            self.upper_advanced(self.slot(id), upper);
-        }
-        Ok(())
+    fn report_uppers(&mut self, uppers: Vec<(I, Upper<T>)>) -> Result<(), ReportError<I, T>> {
+        let slot = |(id, upper)| match self.by_id(id) {
+            Some(collection) => Ok((Some(collection.key.slot), upper)),
+            None => Err(ReportError::UnknownCollection(id)),
+        };
+        let uppers: Vec<_> = uppers.into_iter().map(slot).collect::<Result<_, _>>()?;
+        self.take_uppers(uppers, |_, slot| slot)
     }
 
     fn report_uppers_by_key(
         &mut self,
-        uppers: &[(Key, Upper<T>)],
+        uppers: Vec<(Key, Upper<T>)>,
     ) -> Result<(), ReportError<I, T>> {
-        for (key, upper) in uppers {
-            if let Some(collection) = self.alive(*key) {
-                comparable(collection.id, &collection.upper, upper)?;
+        self.take_uppers(uppers, |state, key| {
+            state.alive(key).map(|found| found.key.slot)
+        })
+    }
+
+    /// Advances uppers one after the other, or none of them: a collection may occur twice, and then
+    /// even its own reports must follow each other.
+    fn take_uppers<N: Copy>(
+        &mut self,
+        mut uppers: Vec<(N, Upper<T>)>,
+        slot: impl Fn(&Self, N) -> Option<u32>,
+    ) -> Result<(), ReportError<I, T>> {
+        for place in 0..uppers.len() {
+            let (name, upper) = &mut uppers[place];
+            let Some(slot_here) = slot(self, *name) else {
+                continue;
+            };
+            if let Err(refusal) = self.at_mut(slot_here).exchange_upper(upper) {
+                for (name, before) in uppers[..place].iter_mut().rev() {
+                    if let Some(slot) = slot(self, *name) {
+                        std::mem::swap(&mut self.at_mut(slot).upper, before);
+                    }
+                }
+                return Err(refusal);
             }
         }
-        for (key, upper) in uppers {
-            if self.alive(*key).is_some() {
-                self.upper_advanced(key.slot, upper);
+        for (name, before) in &uppers {
+            if let Some(slot) = slot(self, *name) {
+                let collection = self.at_mut(slot);
+                if collection.upper != *before {
+                    collection.due = true;
+                    collection.changed = true;
+                    self.push(slot);
+                }
             }
         }
         Ok(())
@@ -211,21 +235,5 @@ impl<I: CollectionId, T: Time> State<I, T> {
             Some(Named::Slot(slot)) => *slot,
             Some(Named::Opening(_)) | None => unreachable!("the command was checked as a whole"),
         }
-    }
-}
-
-/// Uppers of one collection follow each other.
-fn comparable<I, T: Time>(
-    collection: I,
-    known: &Upper<T>,
-    reported: &Upper<T>,
-) -> Result<(), ReportError<I, T>> {
-    if PartialOrder::less_equal(known, reported) || PartialOrder::less_equal(reported, known) {
-        Ok(())
-    } else {
-        Err(ReportError::Incomparable {
-            collection,
-            upper: known.clone(),
-        })
     }
 }

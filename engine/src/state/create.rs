@@ -32,11 +32,17 @@ pub(super) struct Opening<I, T> {
 #[derive(Debug)]
 struct Batch<I, T> {
     descriptions: Vec<Description<I, T>>,
-    /// Indices into `descriptions`, dependencies before dependents.
+    /// Where in `descriptions` each id stands.
+    places: Lookup<I, usize>,
+    /// Places, dependencies before dependents.
     order: Vec<usize>,
 }
 
 impl<I, T: Time> Opening<I, T> {
+    pub(super) fn descriptions(&self) -> &[Description<I, T>] {
+        &self.batch.descriptions
+    }
+
     /// A shard was written while it was being opened: the report may be the only one.
     pub(super) fn written(&mut self, shard: ShardId, reported: &Upper<T>) {
         let upper = self.uppers.entry(shard).or_insert_with(Upper::minimum);
@@ -163,7 +169,7 @@ impl<I: CollectionId, T: Time> State<I, T> {
     ) -> Result<Batch<I, T>, Refusals<I, T>> {
         let mut refusals = Vec::new();
         let mut places = Lookup::with_capacity_and_hasher(descriptions.len(), <_>::default());
-        let mut shards = Lookup::default();
+        let mut shards = Lookup::<ShardId, I>::default();
         for (place, new) in descriptions.iter_mut().enumerate() {
             if new.dependencies.len() > 1 {
                 new.dependencies.sort_unstable();
@@ -195,17 +201,17 @@ impl<I: CollectionId, T: Time> State<I, T> {
         }
         let order = in_order(&descriptions, &places);
         if order.len() < descriptions.len() && !has_repeated(&refusals) {
-            let mut ordered = vec![false; descriptions.len()];
-            order.iter().for_each(|&place| ordered[place] = true);
+            let cyclic = in_cycles(&descriptions, &places, &order);
             let cyclic = descriptions
                 .iter()
-                .zip(ordered)
-                .filter(|(_, ordered)| !ordered);
+                .zip(cyclic)
+                .filter(|(_, cyclic)| *cyclic);
             refusals.extend(cyclic.map(|(new, _)| (new.id, Refusal::Cycle)));
         }
         if refusals.is_empty() {
             Ok(Batch {
                 descriptions,
+                places,
                 order,
             })
         } else {
@@ -246,14 +252,17 @@ impl<I: CollectionId, T: Time> State<I, T> {
         readers: &mut impl Readers<I, T>,
         effects: &mut Vec<Effect<I, T>>,
     ) {
-        let Batch {
-            descriptions,
-            order,
-        } = batch;
-        let starts = match self.starts(&descriptions, &order, outcomes) {
+        let starts = match self.starts(&batch, outcomes) {
             Ok(starts) => starts,
             Err(refusals) => return effects.push(refused(ticket, refusals)),
         };
+        let Batch {
+            descriptions,
+            order,
+            ..
+        } = batch;
+        self.by_id.reserve(descriptions.len());
+        self.collections.reserve(descriptions.len());
         let mut keys = vec![None; descriptions.len()];
         let mut waiting: Vec<_> = descriptions.into_iter().zip(starts).map(Some).collect();
         for place in order {
@@ -272,17 +281,15 @@ impl<I: CollectionId, T: Time> State<I, T> {
     /// Where each collection of the batch starts.
     fn starts(
         &self,
-        descriptions: &[Description<I, T>],
-        order: &[usize],
+        batch: &Batch<I, T>,
         outcomes: Vec<OpenOutcome<T>>,
     ) -> Result<Vec<Start<T>>, Refusals<I, T>> {
         let mut opened: Lookup<ShardId, _> = outcomes.into_iter().collect();
         let mut starts: Vec<Option<Start<T>>> = Vec::new();
-        starts.resize_with(descriptions.len(), || None);
-        let mut in_batch = Lookup::<I, Since<T>>::default();
+        starts.resize_with(batch.descriptions.len(), || None);
         let mut refusals = Vec::new();
-        for &place in order {
-            let new = &descriptions[place];
+        for &place in &batch.order {
+            let new = &batch.descriptions[place];
             let outcome = match new.shard {
                 Some(shard) => opened.remove(&shard).unwrap_or_else(|| Err(not_answered())),
                 None => Ok(OpenedShard {
@@ -290,22 +297,19 @@ impl<I: CollectionId, T: Time> State<I, T> {
                     upper: Upper::minimum(),
                 }),
             };
-            let implied = |dependency: &I| match in_batch.get(dependency) {
-                Some(since) => since.clone(),
+            let implied = |dependency: &I| match batch.places.get(dependency) {
+                // One that was refused is taken to start anywhere: the batch is refused, and the
+                // others are looked at for their own sake.
+                Some(&place) => starts[place]
+                    .as_ref()
+                    .map_or_else(Since::minimum, |start| start.since.clone()),
                 None => self
                     .by_id(*dependency)
-                    .map_or_else(Since::minimum, |d| d.implied.clone()),
+                    .map_or_else(Since::minimum, |found| found.implied.clone()),
             };
             match start(new, outcome.map_err(Refusal::Storage), implied) {
-                Ok(start) => {
-                    in_batch.insert(new.id, start.since.clone());
-                    starts[place] = Some(start);
-                }
-                Err(refusal) => {
-                    // Only so that what depends on it is looked at too.
-                    in_batch.insert(new.id, Since::minimum());
-                    refusals.push((new.id, refusal));
-                }
+                Ok(start) => starts[place] = Some(start),
+                Err(refusal) => refusals.push((new.id, refusal)),
             }
         }
         if refusals.is_empty() {
@@ -481,6 +485,38 @@ fn in_order<I: CollectionId, T>(
         done += 1;
     }
     order
+}
+
+/// Which of `descriptions` depend on themselves, or stand between two that do: those that are
+/// missing in `order`, without those on which nobody of them depends.
+fn in_cycles<I: CollectionId, T>(
+    descriptions: &[Description<I, T>],
+    places: &Lookup<I, usize>,
+    order: &[usize],
+) -> Vec<bool> {
+    let dependencies = |place: usize| {
+        let dependencies: &[I] = &descriptions[place].dependencies;
+        dependencies.iter().filter_map(|id| places.get(id).copied())
+    };
+    let mut cyclic = vec![true; descriptions.len()];
+    order.iter().for_each(|&place| cyclic[place] = false);
+    let mut dependents = vec![0_usize; descriptions.len()];
+    let missing = (0..descriptions.len()).filter(|&place| cyclic[place]);
+    for dependency in missing.flat_map(dependencies) {
+        dependents[dependency] += 1;
+    }
+    let nobody = |&place: &usize| cyclic[place] && dependents[place] == 0;
+    let mut free: Vec<_> = (0..descriptions.len()).filter(nobody).collect();
+    while let Some(place) = free.pop() {
+        cyclic[place] = false;
+        for dependency in dependencies(place).filter(|&place| cyclic[place]) {
+            dependents[dependency] -= 1;
+            if dependents[dependency] == 0 {
+                free.push(dependency);
+            }
+        }
+    }
+    cyclic
 }
 
 fn has_repeated<I, T>(refusals: &Refusals<I, T>) -> bool {

@@ -9,6 +9,7 @@ use crate::frontier::{Since, Time};
 use crate::id::{CollectionId, Key};
 
 use super::collection::Wish;
+use super::create::Opening;
 use super::{Named, State};
 
 impl<I: CollectionId, T: Time> State<I, T> {
@@ -48,6 +49,14 @@ impl<I: CollectionId, T: Time> State<I, T> {
                 frontier.insert_ref(time);
             }
             assert_eq!(collection.since.frontier(), &frontier, "the since of {id}");
+            let mut distinct = collection.dependencies.clone();
+            distinct.sort_unstable();
+            distinct.dedup();
+            assert_eq!(
+                distinct.len(),
+                collection.dependencies.len(),
+                "{id} depends on something twice"
+            );
             // 2: no dependency is compacted past what a dependent needs.
             for &dependency in &collection.dependencies {
                 let needed = self.at(dependency);
@@ -77,6 +86,18 @@ impl<I: CollectionId, T: Time> State<I, T> {
                 "{id} dropped"
             );
             assert!(matches!(self.by_id.get(&id), Some(Named::Slot(at)) if *at == slot as u32));
+            if let Some(shard) = collection.shard {
+                assert_eq!(self.by_shard.get(&shard), Some(&id), "who owns {shard}");
+            }
+            assert!(
+                !collection.due && !collection.changed,
+                "{id} was left half done"
+            );
+            assert_eq!(
+                collection.watched,
+                self.waiters.are_at(slot as u32),
+                "{id} is watched"
+            );
             if collection.shard.is_none() {
                 assert_eq!(
                     collection.durable_since, collection.since,
@@ -95,6 +116,8 @@ impl<I: CollectionId, T: Time> State<I, T> {
             "capabilities of what is not there: {expected:?}"
         );
         assert_eq!(alive, self.alive, "collections alive");
+        self.check_names();
+        self.check_wishes();
         for (slot, collection) in self.collections.iter().enumerate() {
             if let Some(collection) = collection {
                 let counted = dependents.get(&(slot as u32)).copied().unwrap_or_default();
@@ -105,6 +128,35 @@ impl<I: CollectionId, T: Time> State<I, T> {
                 );
             }
         }
+    }
+
+    /// No name outlives what it stands for.
+    fn check_names(&self) {
+        let new = || self.opening.values().flat_map(Opening::descriptions);
+        let shards = self.collections.iter().flatten().map(|found| found.shard);
+        let shards = shards.chain(new().map(|new| new.shard));
+        assert_eq!(self.by_id.len(), self.alive + new().count(), "names");
+        assert_eq!(self.by_shard.len(), shards.flatten().count(), "shards");
+    }
+
+    /// Every wish is in one place, and will be asked for.
+    fn check_wishes(&self) {
+        let mut queued: Vec<Key> = self.durability.waiting().collect();
+        queued.retain(|key| self.alive(*key).is_some());
+        queued.sort();
+        let wishing = |wish| {
+            let all = self.collections.iter().flatten();
+            all.filter(move |collection| collection.wish == wish)
+        };
+        let mut expected: Vec<_> = wishing(Wish::Queued).map(|found| found.key).collect();
+        expected.sort();
+        assert_eq!(queued, expected, "the queue of wishes");
+        let under_way = wishing(Wish::Asked).count() + wishing(Wish::AskedAndQueued).count();
+        assert!(
+            under_way == 0 || self.durability.requests > 0,
+            "{under_way} wishes wait for an answer to nothing",
+        );
+        self.durability.check();
     }
 
     /// All that should be counted, by slot.

@@ -1,7 +1,9 @@
 //! The end of a turn: each collection that something happened to is visited once, after all that
 //! depend on it.
 
+use std::collections::BTreeMap;
 use std::mem;
+use std::time::Duration;
 
 use timely::PartialOrder;
 use timely::progress::ChangeBatch;
@@ -9,9 +11,12 @@ use timely::progress::ChangeBatch;
 use crate::command::WaitError;
 use crate::effect::{Answer, Effect, Event, Readers};
 use crate::frontier::{Since, Time};
-use crate::id::CollectionId;
+use crate::id::{CollectionId, Key};
+use crate::input::Cell;
 
-use super::collection::Wish;
+use super::collection::{Collection, Wish};
+use super::durability::Durability;
+use super::waiters::Waiters;
 use super::{State, answer};
 
 impl<I: CollectionId, T: Time> State<I, T> {
@@ -31,9 +36,6 @@ impl<I: CollectionId, T: Time> State<I, T> {
         effects: &mut Vec<Effect<I, T>>,
     ) {
         while let Some(slot) = self.agenda.first() {
-            let collection = self.collections[slot as usize].as_mut();
-            let collection = collection.expect("what is on the agenda is alive");
-            self.agenda.remove_first(&mut collection.links);
             self.visit(slot, readers, effects);
         }
     }
@@ -45,143 +47,54 @@ impl<I: CollectionId, T: Time> State<I, T> {
         readers: &mut impl Readers<I, T>,
         effects: &mut Vec<Effect<I, T>>,
     ) {
-        let collection = self.at_mut(slot);
+        let collection = at_mut(&mut self.collections, slot);
+        self.agenda.remove_first(&mut collection.links);
         if mem::take(&mut collection.due) {
-            self.follow_policy(slot, readers, effects);
+            follow_policy(collection, &mut self.retired, readers, effects);
         }
-        let collection = self.at_mut(slot);
         let since = collection.capabilities.frontier();
-        let sealed = collection.upper.is_sealed();
-        if since != collection.since {
-            self.move_since(slot, since);
+        let moved = since != collection.since;
+        // Written to its end, or gone: it needs its inputs no more.
+        let leaves = collection.upper.is_sealed() || since.is_gone();
+        let old = if moved {
+            move_since(collection, &since)
+        } else {
+            since.clone()
+        };
+        if moved {
+            wish(collection, &mut self.durability, self.now);
         }
-        if sealed {
-            self.let_go_of_dependencies(slot);
+        if collection.changed || collection.watched {
+            show(collection, &mut self.waiters, readers, effects);
         }
-        self.show(slot, readers, effects);
-        if self.at(slot).since.is_gone() {
+        if (moved || leaves) && !collection.dependencies.is_empty() {
+            self.tell_dependencies(slot, leaves, &old, &since);
+        }
+        if since.is_gone() {
             self.remove(slot, readers, effects);
         }
     }
 
-    /// Moves the implied capability to where the policy asks for, if that is later.
-    fn follow_policy(
-        &mut self,
-        slot: u32,
-        readers: &mut impl Readers<I, T>,
-        effects: &mut Vec<Effect<I, T>>,
-    ) {
-        let collection = self.at_mut(slot);
-        let wanted = match &collection.policy {
-            None => Ok(Since::gone()),
-            Some(policy) => policy.try_since_for(&collection.upper, &collection.implied),
-        };
-        let Ok(wanted) = wanted else {
-            return effects.push(Effect::Event(Event::PolicyPanicked {
-                collection: collection.id,
-            }));
-        };
-        if !PartialOrder::less_than(&collection.implied, &wanted) {
-            return;
+    /// The dependencies keep what this collection's since needs, or nothing any more.
+    fn tell_dependencies(&mut self, slot: u32, leaves: bool, old: &Since<T>, since: &Since<T>) {
+        let collection = at_mut(&mut self.collections, slot);
+        let dependencies = mem::take(&mut collection.dependencies);
+        if leaves {
+            // What is created on top of it later need not wait for what it once depended on.
+            collection.links.rank = 0;
         }
-        let (id, key) = (collection.id, collection.key);
-        // Before the since may pass it: who took a pin until now holds the old frontier.
-        let pinned = if wanted.is_gone() {
-            // Given up, by whatever policy: it can no longer be asked for anything.
-            collection.policy = None;
-            readers.close(key)
-        } else {
-            readers.retire(id, key, &wanted)
-        };
-        collection.capabilities.add(&wanted);
-        let old = mem::replace(&mut collection.implied, wanted);
-        collection.changed = true;
-        match pinned {
-            // The cell counts from now on, as the implied capability did.
-            Some(cell) => {
-                self.retired.insert(cell, (key, old));
+        for &slot in &dependencies {
+            let dependency = at_mut(&mut self.collections, slot);
+            if leaves {
+                dependency.capabilities.remove(old);
+                dependency.dependents -= 1;
+            } else {
+                dependency.capabilities.replace(old, since);
             }
-            None => collection.capabilities.remove(&old),
+            self.agenda.push(slot, &mut dependency.links);
         }
-    }
-
-    fn move_since(&mut self, slot: u32, since: Since<T>) {
-        let collection = self.at_mut(slot);
-        assert!(
-            PartialOrder::less_equal(&collection.since, &since),
-            "the since of {} would go back from {} to {since}",
-            collection.id,
-            collection.since,
-        );
-        collection.changed = true;
-        let old = mem::replace(&mut collection.since, since.clone());
-        self.wish(slot);
-        let dependencies = mem::take(&mut self.at_mut(slot).dependencies);
-        for &dependency in &dependencies {
-            let capabilities = &mut self.at_mut(dependency).capabilities;
-            capabilities.add(&since);
-            capabilities.remove(&old);
-            self.push(dependency);
-        }
-        self.at_mut(slot).dependencies = dependencies;
-    }
-
-    /// The since has moved: it is to become durable.
-    fn wish(&mut self, slot: u32) {
-        let now = self.now;
-        let collection = self.collections[slot as usize]
-            .as_mut()
-            .expect("it is being visited");
-        if collection.shard.is_none() {
-            collection.durable_since.clone_from(&collection.since);
-        } else if collection.since.is_gone() {
-            // Asked for when the collection is removed, at once.
-        } else {
-            collection.wish = match collection.wish {
-                Wish::Granted => {
-                    self.durability.queue(collection.key, now);
-                    Wish::Queued
-                }
-                Wish::Queued => Wish::Queued,
-                Wish::Asked | Wish::AskedAndQueued => Wish::AskedAndQueued,
-            };
-        }
-    }
-
-    /// A sealed collection, or one that is gone, needs its inputs no more.
-    fn let_go_of_dependencies(&mut self, slot: u32) {
-        let collection = self.at_mut(slot);
-        let since = collection.since.clone();
-        // What is created on top of it later need not wait for what it once depended on.
-        collection.links.rank = 0;
-        for dependency in mem::take(&mut collection.dependencies) {
-            let dependency_slot = dependency;
-            let dependency = self.at_mut(dependency);
-            dependency.capabilities.remove(&since);
-            dependency.dependents -= 1;
-            self.push(dependency_slot);
-        }
-    }
-
-    /// Publishes what has changed, and answers those who waited for it.
-    fn show(
-        &mut self,
-        slot: u32,
-        readers: &mut impl Readers<I, T>,
-        effects: &mut Vec<Effect<I, T>>,
-    ) {
-        let collection = self.collections[slot as usize]
-            .as_mut()
-            .expect("it is being visited");
-        if mem::take(&mut collection.changed) {
-            collection.version += 1;
-            readers.publish(collection.key, collection.frontiers());
-        }
-        if collection.watched {
-            let frontiers = collection.frontiers();
-            collection.watched = self.waiters.take_due(slot, &frontiers, |ticket| {
-                effects.push(answer(ticket, Answer::Waited(Ok(frontiers.clone()))));
-            });
+        if !leaves {
+            at_mut(&mut self.collections, slot).dependencies = dependencies;
         }
     }
 
@@ -192,7 +105,6 @@ impl<I: CollectionId, T: Time> State<I, T> {
         readers: &mut impl Readers<I, T>,
         effects: &mut Vec<Effect<I, T>>,
     ) {
-        self.let_go_of_dependencies(slot);
         let gone = self.collections[slot as usize]
             .take()
             .expect("it is being visited");
@@ -212,5 +124,107 @@ impl<I: CollectionId, T: Time> State<I, T> {
             let asked = matches!(gone.wish, Wish::Asked | Wish::AskedAndQueued);
             self.durability.queue_last(shard, gone.key, asked, self.now);
         }
+    }
+}
+
+#[inline]
+fn at_mut<I, T>(collections: &mut [Option<Collection<I, T>>], slot: u32) -> &mut Collection<I, T> {
+    collections[slot as usize]
+        .as_mut()
+        .expect("what a turn comes to is alive")
+}
+
+/// Moves the implied capability to where the policy asks for, if that is later.
+fn follow_policy<I: CollectionId, T: Time>(
+    collection: &mut Collection<I, T>,
+    retired: &mut BTreeMap<Cell, (Key, Since<T>)>,
+    readers: &mut impl Readers<I, T>,
+    effects: &mut Vec<Effect<I, T>>,
+) {
+    let wanted = match &collection.policy {
+        None => Ok(Since::gone()),
+        Some(policy) => policy.try_since_for(&collection.upper, &collection.implied),
+    };
+    let Ok(wanted) = wanted else {
+        return effects.push(Effect::Event(Event::PolicyPanicked {
+            collection: collection.id,
+        }));
+    };
+    if !PartialOrder::less_than(&collection.implied, &wanted) {
+        return;
+    }
+    let key = collection.key;
+    // Before the since may pass it: who took a pin until now holds the old frontier.
+    let pinned = if wanted.is_gone() {
+        // Given up, by whatever policy: it can no longer be asked for anything.
+        collection.policy = None;
+        readers.close(key)
+    } else {
+        readers.retire(collection.id, key, &wanted)
+    };
+    let old = mem::replace(&mut collection.implied, wanted);
+    collection.changed = true;
+    match pinned {
+        // The cell counts from now on, as the implied capability did.
+        Some(cell) => {
+            collection.capabilities.add(&collection.implied);
+            retired.insert(cell, (key, old));
+        }
+        None => collection.capabilities.replace(&old, &collection.implied),
+    }
+}
+
+/// Moves the planned since. Gives the old one.
+fn move_since<I: CollectionId, T: Time>(
+    collection: &mut Collection<I, T>,
+    since: &Since<T>,
+) -> Since<T> {
+    assert!(
+        PartialOrder::less_equal(&collection.since, since),
+        "the since of {} would go back from {} to {since}",
+        collection.id,
+        collection.since,
+    );
+    collection.changed = true;
+    mem::replace(&mut collection.since, since.clone())
+}
+
+/// The since has moved: it is to become durable.
+fn wish<I, T: Time>(collection: &mut Collection<I, T>, durability: &mut Durability, now: Duration) {
+    if collection.shard.is_none() {
+        collection.durable_since = collection.since.clone();
+    } else if collection.since.is_gone() {
+        // Asked for when the collection is removed, at once.
+    } else {
+        let durable = &collection.durable_since;
+        collection.wish = match collection.wish {
+            // Somebody else has moved the shard there already.
+            Wish::Granted if PartialOrder::less_equal(&collection.since, durable) => Wish::Granted,
+            Wish::Granted => {
+                durability.queue(collection.key, now);
+                Wish::Queued
+            }
+            Wish::Queued => Wish::Queued,
+            Wish::Asked | Wish::AskedAndQueued => Wish::AskedAndQueued,
+        };
+    }
+}
+
+/// Publishes what has changed, and answers those who waited for it.
+fn show<I: CollectionId, T: Time>(
+    collection: &mut Collection<I, T>,
+    waiters: &mut Waiters<T>,
+    readers: &mut impl Readers<I, T>,
+    effects: &mut Vec<Effect<I, T>>,
+) {
+    if mem::take(&mut collection.changed) {
+        collection.version += 1;
+        readers.publish(collection.key, collection.frontiers());
+    }
+    if collection.watched {
+        let frontiers = collection.frontiers();
+        collection.watched = waiters.take_due(collection.key.slot, &frontiers, |ticket| {
+            effects.push(answer(ticket, Answer::Waited(Ok(frontiers.clone()))));
+        });
     }
 }

@@ -1,7 +1,5 @@
 //! What is asked of storage, and what comes back.
 
-use std::mem;
-
 use timely::PartialOrder;
 
 use crate::effect::{Effect, Event, Readers};
@@ -30,19 +28,17 @@ impl<I: CollectionId, T: Time> State<I, T> {
 
     /// Asks for what is due, all of it in one write.
     pub(super) fn ask_storage(&mut self, effects: &mut Vec<Effect<I, T>>) {
-        if self.durability.flush_due(self.now) {
-            let queued = mem::take(&mut self.durability.queued);
-            let wishes = queued.into_iter().filter_map(|key| {
-                let collection = self.alive_mut(key)?;
-                collection.wish = Wish::Asked;
-                let since = collection.since.clone();
-                collection
-                    .shard
-                    .map(|shard| SinceWish { key, shard, since })
-            });
-            let wishes: Vec<_> = wishes.collect();
-            self.ask(wishes, effects);
-        }
+        let due = self.durability.take_due(self.now).into_iter();
+        let wishes = due.filter_map(|key| {
+            let collection = self.alive_mut(key)?;
+            collection.wish = Wish::Asked;
+            let since = collection.since.clone();
+            collection
+                .shard
+                .map(|shard| SinceWish { key, shard, since })
+        });
+        let wishes: Vec<_> = wishes.collect();
+        self.ask(wishes, effects);
         if self.durability.last_due(self.now) {
             let last = self
                 .durability
@@ -77,7 +73,8 @@ impl<I: CollectionId, T: Time> State<I, T> {
         for (wish, outcome) in outcomes {
             let granted = is_granted(&wish, outcome.as_ref().ok());
             if self.alive(wish.key).is_some() {
-                self.answered_alive(&wish, granted, outcome.as_ref().ok());
+                let actual = outcome.as_ref().ok();
+                self.answered_alive(&wish, granted, actual);
             } else {
                 self.answered_gone(&wish, granted);
             }
@@ -108,9 +105,6 @@ impl<I: CollectionId, T: Time> State<I, T> {
                 }
             }
         }
-        if failed {
-            self.durability.hold_off(self.durability.retry_at(self.now));
-        }
     }
 
     /// A write for a collection that is still there is over.
@@ -122,7 +116,9 @@ impl<I: CollectionId, T: Time> State<I, T> {
             .expect("it is alive");
         let again = matches!(collection.wish, Wish::AskedAndQueued) || !granted;
         collection.wish = if again { Wish::Queued } else { Wish::Granted };
-        if again {
+        if !granted {
+            self.durability.retry(wish.key, now);
+        } else if again {
             self.durability.queue(wish.key, now);
         }
         if let Some(actual) = actual {

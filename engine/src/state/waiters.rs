@@ -11,9 +11,11 @@ use crate::id::Ticket;
 /// Requests that are answered when a collection has come far enough.
 #[derive(Debug)]
 pub(crate) struct Waiters<T> {
-    by_slot: BTreeMap<u32, SmallVec<[(Ticket, Until<T>); 1]>>,
+    by_slot: BTreeMap<u32, Waiting<T>>,
     by_ticket: BTreeMap<Ticket, u32>,
 }
+
+type Waiting<T> = SmallVec<[(Ticket, Until<T>); 1]>;
 
 impl<T: Time> Until<T> {
     /// True iff it is so.
@@ -84,6 +86,11 @@ impl<T: Time> Waiters<T> {
             waiting.retain(|(other, _)| *other != ticket);
         }
         (!self.drop_if_empty(slot)).then_some(slot)
+    }
+
+    /// True iff somebody waits for this collection.
+    pub(crate) fn are_at(&self, slot: u32) -> bool {
+        self.by_slot.contains_key(&slot)
     }
 
     pub(crate) fn len(&self) -> usize {

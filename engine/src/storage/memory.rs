@@ -11,7 +11,7 @@ use crate::frontier::{Since, Time, Upper};
 use crate::id::ShardId;
 
 use super::{
-    DowngradeSinces, OpenShards, OpenedShard, Storage, StorageError, StorageErrorKind,
+    DowngradeSinces, OpenShards, OpenedShard, SinceWish, Storage, StorageError, StorageErrorKind,
     StorageReports,
 };
 
@@ -33,6 +33,8 @@ struct Shards<T> {
     /// Requests that still fail.
     failures: Option<(usize, StorageErrorKind)>,
     writes: u64,
+    /// Wishes that were behind or incomparable with what is durable.
+    refused: u64,
 }
 
 struct Shard<T> {
@@ -55,6 +57,7 @@ impl<T: Time> MemoryStorage<T> {
             holding: false,
             failures: None,
             writes: 0,
+            refused: 0,
         };
         MemoryStorage {
             shared: Arc::new(Mutex::new(shards)),
@@ -124,6 +127,12 @@ impl<T: Time> MemoryStorage<T> {
         self.shared.lock().writes
     }
 
+    /// How many wishes were behind, or incomparable with, the since that their shard had: it stayed
+    /// where it was. An engine that is alone with its shards never has such a wish.
+    pub fn refused(&self) -> u64 {
+        self.shared.lock().refused
+    }
+
     fn receive(&self, request: Request<T>) {
         let mut shards = self.shared.lock();
         if shards.holding {
@@ -160,14 +169,14 @@ impl<T: Time> MemoryStorage<T> {
             (Request::Downgrade(request), None) => {
                 let mut shards = self.shared.lock();
                 shards.writes += 1;
-                let mut moved = request
+                let outcomes: Vec<_> = request
                     .wishes()
                     .iter()
-                    .map(|wish| shards.shard(wish.shard).downgrade(&wish.since))
-                    .collect::<Vec<_>>()
-                    .into_iter();
+                    .map(|wish| shards.downgrade(wish))
+                    .collect();
+                let mut outcomes = outcomes.into_iter();
                 drop(shards);
-                request.answer(|_| Ok(moved.next().expect("there is one for each wish")));
+                request.answer(|_| Ok(outcomes.next().expect("there is one for each wish")));
             }
         }
     }
@@ -182,21 +191,23 @@ impl<T: Time> Shards<T> {
         })
     }
 
+    /// Moves a since, unless the wish is behind or incomparable; says where it is.
+    fn downgrade(&mut self, wish: &SinceWish<T>) -> Since<T> {
+        let shard = self.shard(wish.shard);
+        let later = PartialOrder::less_equal(&shard.since, &wish.since);
+        if later {
+            shard.since = wish.since.clone();
+        }
+        let since = shard.since.clone();
+        self.refused += u64::from(!later);
+        since
+    }
+
     fn take_failure(&mut self) -> Option<StorageErrorKind> {
         let (left, kind) = self.failures.as_mut()?;
         let kind = *kind;
         *left = left.checked_sub(1)?;
         Some(kind)
-    }
-}
-
-impl<T: Time> Shard<T> {
-    /// Moves the since, unless it is behind or incomparable; says where it is.
-    fn downgrade(&mut self, since: &Since<T>) -> Since<T> {
-        if PartialOrder::less_equal(&self.since, since) {
-            self.since.clone_from(since);
-        }
-        self.since.clone()
     }
 }
 

@@ -74,7 +74,7 @@ pub(crate) enum Left {
 }
 
 impl Left {
-    fn when(last: bool) -> Self {
+    pub(super) fn when(last: bool) -> Self {
         if last { Self::Last } else { Self::OthersStay }
     }
 }
@@ -141,5 +141,47 @@ impl Remaining {
     #[cfg(test)]
     pub(crate) fn set_count(&self, count: i64) {
         self.0.store(count, Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BIAS, COUNT_MAX, Left, Remaining};
+
+    #[test]
+    fn before_it_is_settled_nobody_looks_like_the_last() {
+        let remaining = Remaining::new();
+        for _ in 0..10 {
+            assert!(remaining.join());
+            assert_eq!(remaining.leave(), Left::OthersStay);
+            assert_eq!(remaining.leave(), Left::OthersStay);
+        }
+        assert_eq!(remaining.settle(10), Left::Last);
+    }
+
+    #[test]
+    fn after_it_is_settled_the_last_one_knows() {
+        let remaining = Remaining::new();
+        assert_eq!(remaining.settle(2), Left::OthersStay);
+        assert_eq!((remaining.count(), remaining.is_free()), (2, false));
+        assert_eq!(remaining.leave(), Left::OthersStay);
+        assert_eq!(remaining.leave(), Left::Last);
+        assert!(remaining.is_free());
+    }
+
+    #[test]
+    fn the_limit_holds_on_both_sides_of_the_settling() {
+        let remaining = Remaining::new();
+        remaining.set_count(BIAS + i64::from(COUNT_MAX));
+        assert!(!remaining.join());
+        remaining.set_count(BIAS - i64::from(COUNT_MAX));
+        assert!(
+            remaining.join(),
+            "all that the word counted have left: none is there yet"
+        );
+        remaining.set_count(i64::from(COUNT_MAX));
+        assert!(!remaining.join());
+        remaining.set_count(i64::from(COUNT_MAX) - 1);
+        assert!(remaining.join());
     }
 }

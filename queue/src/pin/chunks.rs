@@ -28,13 +28,13 @@ unsafe impl<T: Send> Send for Chunks<T> {}
 unsafe impl<T: Send + Sync> Sync for Chunks<T> {}
 
 /// Where an index lies.
-struct Place {
+struct Location {
     chunk: usize,
     offset: usize,
     chunk_len: usize,
 }
 
-impl Place {
+impl Location {
     #[inline]
     fn of(index: u32) -> Self {
         let position = u64::from(index) + FIRST_ENTRIES;
@@ -71,12 +71,12 @@ impl<T> Chunks<T> {
     /// It was pushed, and the push happened before this.
     #[inline]
     pub(crate) unsafe fn entry(&self, index: u32) -> &T {
-        let place = Place::of(index);
+        let location = Location::of(index);
         // Relaxed: an index comes from its push by a word's release and acquire (or never left the
         // owner's thread), and the chunk's pointer with it.
-        let chunk = self.chunks[place.chunk].load(Ordering::Relaxed);
+        let chunk = self.chunks[location.chunk].load(Ordering::Relaxed);
         // SAFETY: the push has written the chunk's pointer and the entry, for ever.
-        unsafe { &*chunk.add(place.offset) }
+        unsafe { &*chunk.add(location.offset) }
     }
 
     /// Adds an entry and says its index.
@@ -87,14 +87,14 @@ impl<T> Chunks<T> {
     pub(crate) unsafe fn push(&self, entry: T) -> u32 {
         let index = self.len();
         assert!(index < ENTRIES_MAX, "the table is full: {index} entries");
-        let place = Place::of(index);
-        let mut chunk = self.chunks[place.chunk].load(Ordering::Relaxed);
+        let location = Location::of(index);
+        let mut chunk = self.chunks[location.chunk].load(Ordering::Relaxed);
         if chunk.is_null() {
-            chunk = allocate(place.chunk_len);
-            self.chunks[place.chunk].store(chunk, Ordering::Relaxed);
+            chunk = allocate(location.chunk_len);
+            self.chunks[location.chunk].store(chunk, Ordering::Relaxed);
         }
         // SAFETY: the offset lies within the chunk, and nobody knows the index yet.
-        unsafe { chunk.add(place.offset).write(entry) };
+        unsafe { chunk.add(location.offset).write(entry) };
         self.len.store(index + 1, Ordering::Relaxed);
         index
     }
@@ -102,19 +102,17 @@ impl<T> Chunks<T> {
 
 impl<T> Drop for Chunks<T> {
     fn drop(&mut self) {
-        for index in 0..self.len() {
-            let place = Place::of(index);
-            let chunk = self.chunks[place.chunk].load(Ordering::Relaxed);
-            // SAFETY: each index below `len` was pushed, and we drop it once.
-            unsafe { chunk.add(place.offset).drop_in_place() };
-        }
-        for index in 0..self.len() {
-            let place = Place::of(index);
-            if place.offset == 0 {
-                let chunk = self.chunks[place.chunk].load(Ordering::Relaxed);
-                // SAFETY: allocated with the same layout, and freed once, with its first entry.
-                unsafe { dealloc(chunk.cast(), layout::<T>(place.chunk_len)) };
-            }
+        let len = self.len() as usize;
+        let mut first = 0;
+        while first < len {
+            let chunk_len = Location::of(first as u32).chunk_len;
+            let chunk = self.chunks[Location::of(first as u32).chunk].load(Ordering::Relaxed);
+            let used = ptr::slice_from_raw_parts_mut(chunk, chunk_len.min(len - first));
+            // SAFETY: these are the entries that were pushed into it, and we drop them once.
+            unsafe { used.drop_in_place() };
+            // SAFETY: it was allocated with this layout.
+            unsafe { dealloc(chunk.cast(), layout::<T>(chunk_len)) };
+            first += chunk_len;
         }
     }
 }
@@ -132,4 +130,52 @@ fn allocate<T>(len: usize) -> *mut T {
         handle_alloc_error(layout);
     }
     chunk.cast()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CHUNKS_MAX, Chunks, ENTRIES_MAX, Location};
+
+    #[test]
+    fn every_index_has_a_place_of_its_own_next_to_the_one_before() {
+        let mut before = Location::of(0);
+        assert_eq!((before.chunk, before.offset), (0, 0));
+        for index in 1..100_000 {
+            let location = Location::of(index);
+            assert!(location.offset < location.chunk_len);
+            if location.chunk == before.chunk {
+                assert_eq!(location.offset, before.offset + 1);
+            } else {
+                assert_eq!((location.chunk, location.offset), (before.chunk + 1, 0));
+                assert_eq!(before.offset + 1, before.chunk_len);
+            }
+            before = location;
+        }
+    }
+
+    #[test]
+    fn the_last_index_lies_in_the_last_chunk() {
+        let last = Location::of(ENTRIES_MAX - 1);
+        assert_eq!(
+            (last.chunk, last.offset),
+            (CHUNKS_MAX - 1, last.chunk_len - 1)
+        );
+    }
+
+    #[test]
+    fn entries_stay_where_they_are_and_are_dropped_once() {
+        let counted = std::sync::Arc::new(());
+        let chunks = Chunks::new();
+        for index in 0..500 {
+            // SAFETY: nobody else pushes.
+            let pushed = unsafe { chunks.push((index, std::sync::Arc::clone(&counted))) };
+            assert_eq!(pushed, index);
+        }
+        for index in 0..500 {
+            // SAFETY: it was pushed.
+            assert_eq!(unsafe { chunks.entry(index) }.0, index);
+        }
+        drop(chunks);
+        assert_eq!(std::sync::Arc::strong_count(&counted), 1);
+    }
 }

@@ -3,60 +3,46 @@
 use std::fmt;
 use std::ptr::NonNull;
 
-use super::table::{Table, Words};
+use super::cell::Left;
+use super::table::{Place, Table};
 use super::word::COUNT_MAX;
 use super::{Pin, PinError, Shape, Slot};
 use crate::sync::Arc;
 
 /// A way to one slot. While one lives, the slot is not used for another registration.
 pub struct Handle<S: Shape> {
-    registration: Arc<Registration<S>>,
-    /// The registration's slot, and its table: here as well, so that taking a pin need not fetch
-    /// the registration.
-    words: NonNull<Words>,
+    place: NonNull<Place<S>>,
     table: NonNull<Table<S>>,
 }
 
-// SAFETY: the pointers are references that the registration keeps alive, to what is `Sync`.
+// SAFETY: the pointers are references that the registration keeps alive, to what is `Sync`; the
+// last handle may drop the table, which is `Send`, on whatever thread it is.
 unsafe impl<S: Shape> Send for Handle<S> {}
 // SAFETY: as above.
 unsafe impl<S: Shape> Sync for Handle<S> {}
 
-/// The use of a slot, from its registration until its last handle goes.
-pub(super) struct Registration<S: Shape> {
-    table: Arc<Table<S>>,
-    slot: Slot,
-}
-
-impl<S: Shape> Registration<S> {
-    pub(super) fn new(table: Arc<Table<S>>, slot: Slot) -> Self {
-        Self { table, slot }
-    }
-}
-
-impl<S: Shape> Drop for Registration<S> {
-    fn drop(&mut self) {
-        self.table.vacant.push(self.slot);
-    }
-}
-
 impl<S: Shape> Handle<S> {
-    pub(super) fn new(registration: Registration<S>, words: &Words) -> Self {
+    /// # Safety
+    ///
+    /// The caller is the owner, and the place lies in the table and has no handle.
+    pub(super) unsafe fn first(table: &Arc<Table<S>>, place: &Place<S>) -> Self {
+        // SAFETY: as our caller promises.
+        unsafe { place.registration.begin(Arc::clone(table)) };
         Self {
-            words: NonNull::from(words),
-            table: NonNull::from(&*registration.table),
-            registration: Arc::new(registration),
+            place: NonNull::from(place),
+            table: NonNull::from(&**table),
         }
     }
 
     /// Which slot.
     pub fn slot(&self) -> Slot {
-        self.registration.slot
+        self.place().slot
     }
 
     /// What its owner, its handles and its pins share.
     pub fn table(&self) -> &Arc<Table<S>> {
-        &self.registration.table
+        // SAFETY: this handle is counted.
+        unsafe { self.place().registration.keeper.table() }
     }
 
     /// Takes a pin on the current cell: never waits, takes no lock.
@@ -66,7 +52,7 @@ impl<S: Shape> Handle<S> {
     /// [`PinError::Closed`], for good; [`PinError::TooManyPins`] if the cell has 2³¹ already.
     #[inline]
     pub fn acquire(&self) -> Result<Pin<S>, PinError> {
-        let word = &self.words().pins;
+        let word = &self.place().pins;
         // This look keeps the adds on a closed word from adding up: who has seen it closed does
         // not add again, so that there is at most one such add per thread.
         if word.shown().is_closed() {
@@ -77,7 +63,7 @@ impl<S: Shape> Handle<S> {
             return Err(PinError::Closed);
         }
         // SAFETY: the word has counted us on its cell.
-        let pin = unsafe { Pin::new(self.words, self.table, shown.cell()) };
+        let pin = unsafe { Pin::new(self.place, self.table, shown.cell()) };
         if shown.count() >= COUNT_MAX {
             // Dropped as any other: the word may have been turned over by now.
             return Err(PinError::TooManyPins);
@@ -88,13 +74,13 @@ impl<S: Shape> Handle<S> {
     /// Whether no pin can be taken any more.
     #[inline]
     pub fn is_closed(&self) -> bool {
-        self.words().pins.shown().is_closed()
+        self.place().pins.shown().is_closed()
     }
 
     #[inline]
-    pub(crate) fn words(&self) -> &Words {
+    pub(crate) fn place(&self) -> &Place<S> {
         // SAFETY: the registration keeps the table, and the table its slots.
-        unsafe { self.words.as_ref() }
+        unsafe { self.place.as_ref() }
     }
 
     #[inline]
@@ -106,15 +92,24 @@ impl<S: Shape> Handle<S> {
 
 impl<S: Shape> Clone for Handle<S> {
     fn clone(&self) -> Self {
-        let Self {
-            registration,
-            words,
-            table,
-        } = self;
-        Self {
-            registration: Arc::clone(registration),
-            words: *words,
-            table: *table,
+        self.place().registration.join();
+        let Self { place, table } = *self;
+        Self { place, table }
+    }
+}
+
+impl<S: Shape> Drop for Handle<S> {
+    fn drop(&mut self) {
+        let slot = self.slot();
+        match self.place().registration.leave() {
+            // The table may be gone already: not one more look.
+            Left::OthersStay => {}
+            Left::Last => {
+                // SAFETY: we were the last.
+                let table = unsafe { self.place().registration.keeper.take() };
+                // The owner uses the slot again once it is closed.
+                table.vacant.push(slot);
+            }
         }
     }
 }
@@ -124,5 +119,65 @@ impl<S: Shape> fmt::Debug for Handle<S> {
         f.debug_struct("Handle")
             .field("slot", &self.slot())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Freed, Handle, Owner, PinError, Shape};
+
+    enum Bare {}
+
+    impl Shape for Bare {
+        type Capability = ();
+        type View = ();
+        type Context = std::sync::mpsc::Sender<Freed<Self>>;
+
+        fn freed(freed: Freed<Self>) {
+            let sender = freed.table().context().clone();
+            sender.send(freed).unwrap();
+        }
+    }
+
+    const LIMIT: u32 = super::COUNT_MAX;
+
+    fn count(handle: &Handle<Bare>) -> u32 {
+        handle.place().pins.shown().count()
+    }
+
+    #[test]
+    fn the_pin_past_the_limit_is_refused_and_counts_nothing() {
+        let mut owner = Owner::<Bare>::new(std::sync::mpsc::channel().0);
+        let handle = owner.register((), ());
+        handle.place().pins.set_count(LIMIT - 1);
+        let last = handle.acquire().unwrap();
+        assert_eq!(handle.acquire().unwrap_err(), PinError::TooManyPins);
+        assert_eq!(last.try_clone().unwrap_err(), PinError::TooManyPins);
+        assert_eq!(count(&handle), LIMIT);
+        drop(last);
+        let _room_again = handle.acquire().unwrap();
+        assert_eq!(count(&handle), LIMIT);
+        handle.place().pins.set_count(1);
+    }
+
+    #[test]
+    fn the_clone_past_the_limit_of_a_retired_cell_is_refused_and_counts_nothing() {
+        let (sender, freed) = std::sync::mpsc::channel();
+        let mut owner = Owner::<Bare>::new(sender);
+        let handle = owner.register((), ());
+        let pin = handle.acquire().unwrap();
+        handle.place().pins.set_count(LIMIT - 1);
+        let cell = owner.retire(handle.slot(), ()).unwrap();
+        let last = pin.try_clone().unwrap();
+        assert_eq!(owner.pins(cell), u64::from(LIMIT));
+        assert_eq!(pin.try_clone().unwrap_err(), PinError::TooManyPins);
+        assert_eq!(owner.pins(cell), u64::from(LIMIT));
+        // SAFETY: the cell is pinned.
+        unsafe { owner.table().pin_cell(cell) }
+            .carried
+            .remaining
+            .set_count(2);
+        drop((pin, last));
+        assert_eq!(owner.reclaim(freed.recv().unwrap()), cell);
     }
 }

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use super::cell::{Cell, Left};
-use super::handle::Registration;
-use super::table::{PinCell, Table, Words};
+use super::cell::Left;
+use super::stock::Stock;
+use super::table::{Place, Table};
 use super::word::Shown;
 use super::{CellId, Freed, Handle, Shape, Slot};
 use crate::sync::{Arc, Ordering};
@@ -17,10 +17,8 @@ use crate::sync::{Arc, Ordering};
 /// stay what they are.
 pub struct Owner<S: Shape> {
     table: Arc<Table<S>>,
-    /// Pin cells that nobody is on: empty, their counts reset.
-    free_pins: Vec<CellId>,
-    /// View cells that nobody reads: empty, their counts reset.
-    free_views: Vec<CellId>,
+    free_pins: Stock,
+    free_views: Stock,
     /// View cells that were replaced while somebody read them.
     replaced_views: Vec<CellId>,
     /// Slots whose handles went before they were closed.
@@ -34,8 +32,8 @@ impl<S: Shape> Owner<S> {
     pub fn new(context: S::Context) -> Self {
         Self {
             table: Arc::new(Table::new(context)),
-            free_pins: Vec::new(),
-            free_views: Vec::new(),
+            free_pins: Stock::new(),
+            free_views: Stock::new(),
             replaced_views: Vec::new(),
             abandoned: BTreeSet::new(),
             turn: 0,
@@ -68,10 +66,12 @@ impl<S: Shape> Owner<S> {
         let slot = self.vacant_slot();
         let (capability, view) = fill(slot);
         self.publish(slot, view);
-        let cell = self.filled_pin_cell(capability);
-        let _closed = self.words(slot).pins.turn_over(cell);
-        let registration = Registration::new(Arc::clone(&self.table), slot);
-        Handle::new(registration, self.words(slot))
+        // SAFETY: we are the owner, and this is the stock of these cells.
+        let cell = unsafe { self.free_pins.fill(&self.table.pins, capability) };
+        let place = self.table.place(slot);
+        let _closed = place.pins.turn_over(cell);
+        // SAFETY: the slot was vacant.
+        unsafe { Handle::first(&self.table, place) }
     }
 
     /// Puts a cell that carries `next` in the place of the current one. Says which cell that was
@@ -82,12 +82,11 @@ impl<S: Shape> Owner<S> {
     /// The slot is closed, or none of ours.
     #[inline]
     pub fn retire(&mut self, slot: Slot, next: S::Capability) -> Option<CellId> {
-        assert!(
-            !self.words(slot).pins.shown().is_closed(),
-            "retired a closed {slot:?}"
-        );
-        let cell = self.filled_pin_cell(next);
-        let before = self.words(slot).pins.turn_over(cell);
+        let word = &self.table.place(slot).pins;
+        assert!(!word.shown().is_closed(), "retired a closed {slot:?}");
+        // SAFETY: we are the owner, and this is the stock of these cells.
+        let cell = unsafe { self.free_pins.fill(&self.table.pins, next) };
+        let before = word.turn_over(cell);
         self.pins_left(before)
     }
 
@@ -101,10 +100,11 @@ impl<S: Shape> Owner<S> {
     ///
     /// The slot is none of ours.
     pub fn close(&mut self, slot: Slot) -> Option<CellId> {
-        if self.words(slot).pins.shown().is_closed() {
+        let word = &self.table.place(slot).pins;
+        if word.shown().is_closed() {
             return None;
         }
-        let before = self.words(slot).pins.close();
+        let before = word.close();
         if self.abandoned.remove(&slot) {
             self.table.vacant.push(slot);
         }
@@ -117,7 +117,13 @@ impl<S: Shape> Owner<S> {
     ///
     /// The cell is none of ours.
     pub fn pins(&self, cell: CellId) -> u64 {
-        self.pin_cell(cell).carried.remaining.count().unsigned_abs()
+        assert!(cell.0 < self.table.pins.len(), "no such {cell:?}");
+        // SAFETY: it was pushed, by us.
+        unsafe { self.table.pin_cell(cell) }
+            .carried
+            .remaining
+            .count()
+            .unsigned_abs()
     }
 
     /// Takes a cell back whose last pin is gone.
@@ -131,8 +137,8 @@ impl<S: Shape> Owner<S> {
             "reclaimed a cell of another owner"
         );
         let cell = freed.cell();
-        self.pin_cell(cell).carried.remaining.reset();
-        self.free_pin_cell(cell);
+        // SAFETY: we are the owner; the last one has left the cell.
+        unsafe { self.free_pins.reuse(&self.table.pins, cell) };
         cell
     }
 
@@ -180,13 +186,17 @@ impl<S: Shape> Owner<S> {
         self.collect_views();
     }
 
+    #[inline]
     fn replace_view(&mut self, slot: Slot, view: S::View) {
-        let cell = self.filled_view_cell(view);
-        let before = self.words(slot).view.turn_over(cell);
+        let word = &self.table.place(slot).view;
+        // SAFETY: we are the owner, and this is the stock of these cells.
+        let cell = unsafe { self.free_views.fill(&self.table.views, view) };
+        let before = word.turn_over(cell);
         if before.is_closed() {
             // The slot's first view.
         } else if before.count() == 0 {
-            self.free_view_cell(before.cell());
+            // SAFETY: as above; the word does not show it any more, and nobody was on it.
+            unsafe { self.free_views.free(&self.table.views, before.cell()) };
         } else {
             self.view_left(before);
         }
@@ -194,12 +204,11 @@ impl<S: Shape> Owner<S> {
 
     #[cold]
     fn view_left(&mut self, before: Shown) {
-        match self
-            .view_cell(before.cell())
-            .remaining
-            .settle(before.count())
-        {
-            Left::Last => self.reuse_view_cell(before.cell()),
+        // SAFETY: the word has shown it.
+        let replaced = unsafe { self.table.view_cell(before.cell()) };
+        match replaced.remaining.settle(before.count()) {
+            // SAFETY: we are the owner; all have left the cell.
+            Left::Last => unsafe { self.free_views.reuse(&self.table.views, before.cell()) },
             Left::OthersStay => self.replaced_views.push(before.cell()),
         }
     }
@@ -209,9 +218,11 @@ impl<S: Shape> Owner<S> {
     fn collect_views(&mut self) {
         let mut position = 0;
         while let Some(&cell) = self.replaced_views.get(position) {
-            if self.view_cell(cell).remaining.is_free() {
+            // SAFETY: a word has shown it.
+            if unsafe { self.table.view_cell(cell) }.remaining.is_free() {
                 self.replaced_views.swap_remove(position);
-                self.reuse_view_cell(cell);
+                // SAFETY: we are the owner; all have left the cell.
+                unsafe { self.free_views.reuse(&self.table.views, cell) };
             } else {
                 position += 1;
             }
@@ -220,25 +231,26 @@ impl<S: Shape> Owner<S> {
 
     #[inline]
     fn pins_left(&mut self, before: Shown) -> Option<CellId> {
-        let cell = before.cell();
-        if before.count() == 0 {
-            self.free_pin_cell(cell);
-            return None;
+        if before.count() > 0 {
+            return self.settle_pins(before);
         }
-        self.settle_pins(before)
+        // SAFETY: we are the owner; the word does not show it any more, and nobody was on it.
+        unsafe { self.free_pins.free(&self.table.pins, before.cell()) };
+        None
     }
 
     fn settle_pins(&mut self, before: Shown) -> Option<CellId> {
         let cell = before.cell();
-        let retired = self.pin_cell(cell);
+        // SAFETY: the word has shown it.
+        let retired = unsafe { self.table.pin_cell(cell) };
         // SAFETY: we have not settled it yet.
-        unsafe { retired.keep(Arc::clone(&self.table)) };
+        unsafe { retired.keeper.keep(Arc::clone(&self.table)) };
         match retired.carried.remaining.settle(before.count()) {
             Left::OthersStay => Some(cell),
             Left::Last => {
                 // SAFETY: all had left before, so that the last one is us.
-                let keeper = unsafe { retired.take_keeper() };
-                self.reclaim(Freed::new(cell, keeper));
+                let table = unsafe { retired.keeper.take() };
+                self.reclaim(Freed::new(cell, table));
                 None
             }
         }
@@ -246,76 +258,17 @@ impl<S: Shape> Owner<S> {
 
     fn vacant_slot(&mut self) -> Slot {
         while let Some(slot) = self.table.vacant.pop() {
-            if self.words(slot).pins.shown().is_closed() {
+            if self.table.place(slot).pins.shown().is_closed() {
                 return slot;
             }
             // Its handles are gone, and it was not closed: it waits for that.
             self.abandoned.insert(slot);
         }
+        let slot = Slot(self.table.slots.len());
         // SAFETY: only the owner pushes, and it is borrowed mutably.
-        Slot(unsafe { self.table.slots.push(Words::closed()) })
-    }
-
-    #[inline]
-    fn words(&self, slot: Slot) -> &Words {
-        assert!(slot.0 < self.table.slots.len(), "no such {slot:?}");
-        // SAFETY: it was pushed, by us.
-        unsafe { self.table.slots.entry(slot.0) }
-    }
-
-    #[inline]
-    fn pin_cell(&self, cell: CellId) -> &PinCell<S> {
-        assert!(cell.0 < self.table.pins.len(), "no such {cell:?}");
-        // SAFETY: it was pushed, by us.
-        unsafe { self.table.pin_cell(cell) }
-    }
-
-    #[inline]
-    fn view_cell(&self, cell: CellId) -> &Cell<S::View> {
-        assert!(cell.0 < self.table.views.len(), "no such view {cell:?}");
-        // SAFETY: it was pushed, by us.
-        unsafe { self.table.view_cell(cell) }
-    }
-
-    #[inline]
-    fn filled_pin_cell(&mut self, capability: S::Capability) -> CellId {
-        let cell = self.free_pins.pop().unwrap_or_else(|| {
-            // SAFETY: only the owner pushes, and it is borrowed mutably.
-            CellId(unsafe { self.table.pins.push(PinCell::empty()) })
-        });
-        // SAFETY: the cell is free, or new.
-        unsafe { self.pin_cell(cell).carried.fill(capability) };
-        cell
-    }
-
-    #[inline]
-    fn filled_view_cell(&mut self, view: S::View) -> CellId {
-        let cell = self.free_views.pop().unwrap_or_else(|| {
-            // SAFETY: only the owner pushes, and it is borrowed mutably.
-            CellId(unsafe { self.table.views.push(Cell::empty()) })
-        });
-        // SAFETY: the cell is free, or new.
-        unsafe { self.view_cell(cell).fill(view) };
-        cell
-    }
-
-    #[inline]
-    fn free_pin_cell(&mut self, cell: CellId) {
-        // SAFETY: no word shows it, and nobody is counted on it.
-        unsafe { self.pin_cell(cell).carried.clear() };
-        self.free_pins.push(cell);
-    }
-
-    #[inline]
-    fn free_view_cell(&mut self, cell: CellId) {
-        // SAFETY: no word shows it, and nobody is counted on it.
-        unsafe { self.view_cell(cell).clear() };
-        self.free_views.push(cell);
-    }
-
-    fn reuse_view_cell(&mut self, cell: CellId) {
-        self.view_cell(cell).remaining.reset();
-        self.free_view_cell(cell);
+        let pushed = unsafe { self.table.slots.push(Place::closed(slot)) };
+        assert_eq!(pushed, slot.0, "there is one who pushes");
+        slot
     }
 }
 

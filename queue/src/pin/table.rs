@@ -4,15 +4,18 @@ use std::fmt;
 
 use super::cell::Cell;
 use super::chunks::Chunks;
+use super::keeper::Keeper;
+use super::registration::Registration;
+use super::stock::Entry;
 use super::word::Word;
 use super::{CellId, Shape, Slot};
-use crate::sync::{Arc, AtomicU64, CachePadded, Queue, UnsafeCell};
+use crate::sync::{AtomicU64, CachePadded, Queue};
 
 /// What an owner, its handles and its pins share: slots, cells, and the owner's context.
 ///
 /// It lives until the owner, every handle, and every pin are gone.
 pub struct Table<S: Shape> {
-    pub(super) slots: Chunks<Words>,
+    pub(super) slots: Chunks<Place<S>>,
     pub(super) pins: Chunks<PinCell<S>>,
     pub(crate) views: Chunks<Cell<S::View>>,
     /// Slots whose handles are all gone.
@@ -22,25 +25,22 @@ pub struct Table<S: Shape> {
     pub(super) context: S::Context,
 }
 
-/// What a slot publishes. On a cache line of its own: whoever pins one collection should not slow
-/// down those that pin its neighbour.
+/// A slot. On a cache line of its own: whoever pins one collection should not slow down those that
+/// pin its neighbour.
 #[repr(align(64))]
-pub(crate) struct Words {
+pub(crate) struct Place<S: Shape> {
     pub(crate) pins: Word,
     pub(crate) view: Word,
+    pub(super) registration: Registration<S>,
+    pub(super) slot: Slot,
 }
 
 /// The cell of a capability.
 pub(super) struct PinCell<S: Shape> {
     pub(super) carried: Cell<S::Capability>,
-    /// A retired cell that still has pins keeps its own table alive by this; whoever frees it
-    /// takes it out.
-    keeper: UnsafeCell<Option<Arc<Table<S>>>>,
+    /// A retired cell that still has pins keeps its own table.
+    pub(super) keeper: Keeper<S>,
 }
-
-// SAFETY: the keeper is written by the owner before it settles the cell, and taken by the one who
-// was last to leave, who is the only one to touch it then; `Remaining` orders the two.
-unsafe impl<S: Shape> Sync for PinCell<S> {}
 
 impl<S: Shape> Table<S> {
     pub(super) fn new(context: S::Context) -> Self {
@@ -57,6 +57,14 @@ impl<S: Shape> Table<S> {
     /// What the owner was made with.
     pub fn context(&self) -> &S::Context {
         &self.context
+    }
+
+    /// For the owner, who has pushed the slots.
+    #[inline]
+    pub(super) fn place(&self, slot: Slot) -> &Place<S> {
+        assert!(slot.0 < self.slots.len(), "no such {slot:?}");
+        // SAFETY: it was pushed.
+        unsafe { self.slots.entry(slot.0) }
     }
 
     /// # Safety
@@ -84,38 +92,29 @@ impl<S: Shape> fmt::Debug for Table<S> {
     }
 }
 
-impl Words {
-    pub(super) fn closed() -> Self {
+impl<S: Shape> Place<S> {
+    pub(super) fn closed(slot: Slot) -> Self {
         Self {
             pins: Word::closed(),
             view: Word::closed(),
+            registration: Registration::none(),
+            slot,
         }
     }
 }
 
-impl<S: Shape> PinCell<S> {
-    pub(super) fn empty() -> Self {
+impl<S: Shape> Entry for PinCell<S> {
+    type Content = S::Capability;
+
+    fn empty() -> Self {
         Self {
             carried: Cell::empty(),
-            keeper: UnsafeCell::new(None),
+            keeper: Keeper::empty(),
         }
     }
 
-    /// # Safety
-    ///
-    /// The caller is the owner, and has not settled the cell yet.
-    pub(super) unsafe fn keep(&self, table: Arc<Table<S>>) {
-        // SAFETY: nobody looks at the keeper before the cell is settled.
-        self.keeper
-            .with_mut(|keeper| unsafe { *keeper = Some(table) });
-    }
-
-    /// # Safety
-    ///
-    /// The caller was the last to leave the cell.
-    pub(super) unsafe fn take_keeper(&self) -> Arc<Table<S>> {
-        // SAFETY: there is one last one, and the owner wrote before it settled.
-        let keeper = self.keeper.with_mut(|keeper| unsafe { (*keeper).take() });
-        keeper.expect("a settled cell keeps its table until the last one leaves")
+    #[inline]
+    fn cell(&self) -> &Cell<S::Capability> {
+        &self.carried
     }
 }

@@ -63,7 +63,7 @@ impl Word {
     pub(crate) fn enter(&self) -> Shown {
         // Acquire pairs with the release in [`turn_over`](Self::turn_over): who sees the cell's
         // index sees what the owner wrote into the cell before. Whoever entered or left in between
-        // did so by reading and writing at once, which hands the release on.
+        // did so by an atomic update, which hands the release on.
         Shown(self.0.fetch_add(1, Ordering::Acquire))
     }
 

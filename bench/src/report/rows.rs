@@ -1,0 +1,106 @@
+//! What is measured, row by row.
+
+mod holds;
+mod ticking;
+mod ticks;
+mod held_times;
+mod chain;
+mod creation;
+mod round_trip;
+mod memory;
+mod queue;
+
+use super::Report;
+use crate::sample::Scale;
+use crate::side::{Ours, Side, Usual};
+
+/// Measures everything, and tells `progress` the name of what comes next.
+pub fn measure(scale: Scale, progress: impl FnMut(&str)) -> Report {
+    sides::<Ours, Usual>(scale, progress)
+}
+
+/// Any two sides: the rows do not know which is which.
+fn sides<Ours: Side, Baseline: Side>(scale: Scale, mut progress: impl FnMut(&str)) -> Report {
+    // First, while nothing that was freed lies around for the one or the other to use again.
+    progress("memory");
+    let memory = memory::measure::<Ours, Baseline>(scale);
+    let mut report = Report::default();
+    // Rows that the design has no goal for come after those that it has.
+    let mut further = Vec::new();
+    progress("holds");
+    let holds = holds::measure::<Ours, Baseline>(scale);
+    progress("holds while ticking");
+    let ticking = ticking::measure::<Ours, Baseline>(scale);
+    report.push(holds.by_handle);
+    report.push(ticking.p999);
+    report.push(holds.by_id);
+    report.push(holds.two_threads_one_collection);
+    report.push(holds.two_threads_two_collections);
+    further.extend([holds.one_collection, holds.cloned]);
+    further.extend(ticking.further);
+    ticking.notes.into_iter().for_each(|note| report.note(note));
+    for tick in ticks::TICKS {
+        progress(tick.name);
+        report.push(ticks::measure::<Ours, Baseline>(scale, tick));
+    }
+    progress("held times");
+    let held_times = held_times::measure::<Ours, Baseline>(scale);
+    report.push(held_times.earliest);
+    further.push(held_times.any);
+    progress("chain");
+    let chain = chain::measure::<Ours, Baseline>(scale);
+    report.push(chain.against_tracker);
+    further.push(chain.against_baseline);
+    progress("creation");
+    let creation = creation::measure::<Ours, Baseline>(scale);
+    report.push(creation.row);
+    report.note(creation.note);
+    progress("round trip");
+    let round_trip = round_trip::measure::<Ours, Baseline>(scale);
+    report.push(round_trip.p50);
+    report.note(round_trip.note);
+    report.push(memory);
+    progress("queue");
+    further.extend(queue::measure(scale));
+    further.into_iter().for_each(|row| report.push(row));
+    report
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WITH_GOAL: [&str; 14] = [
+        "hold_by_handle",
+        "hold_while_ticking_p999",
+        "hold_by_id",
+        "hold_two_threads_one_collection",
+        "hold_two_threads_two_collections",
+        "tick_1k",
+        "tick_10k",
+        "tick_100k",
+        "tick_1m",
+        "held_times_100k",
+        "chain_100k",
+        "create_100k",
+        "round_trip_p50",
+        "memory_per_collection",
+    ];
+
+    #[test]
+    fn the_report_has_every_row_of_the_design_in_its_order_and_then_further_ones() {
+        let report = measure(Scale::Smoke, |_| {});
+        let names: Vec<&str> = report.rows.iter().map(|row| row.name.as_str()).collect();
+        assert_eq!(names[..WITH_GOAL.len()], WITH_GOAL);
+        for row in &report.rows {
+            assert_eq!(
+                row.goal.is_some(),
+                WITH_GOAL.contains(&row.name.as_str()),
+                "{}",
+                row.name
+            );
+            assert_eq!(row.met.is_some(), row.goal.is_some(), "{}", row.name);
+            assert!(row.ours.is_some() && row.baseline.is_some(), "{}", row.name);
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! Replays the flights that left New York in 2013 through Lowwater.
+
+use std::io;
+use std::process::ExitCode;
+
+use lowwater_controller::program;
+use lowwater_controller::replay::Sabotage;
+
+fn main() -> ExitCode {
+    let (mut out, mut err) = (io::stdout().lock(), io::stderr());
+    ExitCode::from(program::run(
+        std::env::args_os(),
+        Sabotage::None,
+        &mut out,
+        &mut err,
+    ))
+}

@@ -1,0 +1,141 @@
+//! Lowwater, as this controller embeds it.
+
+use std::io;
+
+use lowwater::{
+    AcquireError, Client, CloneError, Collection, Config, CreateError, Description, DowngradeError,
+    Engine, EngineThread, LookupError, MemoryStorage, PolicyError, ReadHold, ReadPolicy,
+    ReportError, StopReason, Upper, WaitError,
+};
+use timely::progress::Antichain;
+
+use crate::catalog::{KEPT, Relation};
+use crate::minute::Minute;
+
+/// A token that keeps a collection readable from a minute on.
+pub type Hold = ReadHold<u64, Minute>;
+
+/// A running engine that knows all collections of the catalog.
+pub struct Embedding {
+    client: Client<u64, Minute>,
+    thread: EngineThread,
+    /// In the order of [`Relation::ALL`].
+    collections: Vec<Collection<u64, Minute>>,
+}
+
+impl Embedding {
+    /// Starts the engine on a thread of its own, and creates all collections in one batch.
+    ///
+    /// # Errors
+    /// When the engine cannot start, or refuses a collection.
+    pub fn start() -> Result<Self, EmbeddingError> {
+        let (engine, client) = Engine::new(Config::default(), MemoryStorage::new())?;
+        let thread = engine.spawn()?;
+        let descriptions = Relation::ALL
+            .into_iter()
+            .map(description)
+            .collect::<Result<_, _>>()?;
+        let collections = client.create(descriptions).wait()?;
+        Ok(Self {
+            client,
+            thread,
+            collections,
+        })
+    }
+
+    /// The way to the engine.
+    #[must_use]
+    pub fn client(&self) -> &Client<u64, Minute> {
+        &self.client
+    }
+
+    /// The handle of a collection.
+    #[must_use]
+    pub fn collection(&self, relation: Relation) -> &Collection<u64, Minute> {
+        &self.collections[relation.index()]
+    }
+
+    /// Tells the engine how far everything is written, and waits until it has moved the sinces.
+    ///
+    /// # Errors
+    /// When the engine has stopped.
+    pub fn report(
+        &self,
+        upper: impl FnMut(Relation) -> Antichain<Minute>,
+    ) -> Result<(), EmbeddingError> {
+        let uppers = Relation::ALL.into_iter().map(upper).map(Upper::new);
+        let keys = self.collections.iter().map(Collection::key);
+        self.client.report(keys.zip(uppers).collect()).wait()?;
+        Ok(())
+    }
+
+    /// The sinces of `relations` at one instant, after all that this thread has sent or dropped, or
+    /// has heard of, has taken effect.
+    ///
+    /// # Errors
+    /// When the engine has stopped.
+    pub fn sinces(&self, relations: &[Relation]) -> Result<Vec<Antichain<Minute>>, EmbeddingError> {
+        let ids: Vec<u64> = relations.iter().map(|relation| relation.id()).collect();
+        // Frontiers are read without asking the engine. So it is asked for nothing first: its
+        // answer comes after all that was sent before it, and after what that has moved is shown.
+        self.client.report(Vec::new()).wait()?;
+        let frontiers = self.client.frontiers(&ids).wait()?;
+        Ok(frontiers
+            .into_iter()
+            .map(|of_one| of_one.since.frontier().clone())
+            .collect())
+    }
+
+    /// Stops the engine.
+    ///
+    /// # Errors
+    /// When it had stopped before, of itself.
+    pub fn stop(self) -> Result<(), EmbeddingError> {
+        self.client.stop().wait()?;
+        Ok(self.thread.join()?)
+    }
+}
+
+fn description(relation: Relation) -> Result<Description<u64, Minute>, PolicyError> {
+    let dependencies = relation
+        .depends_on()
+        .iter()
+        .map(|dependency| dependency.id());
+    let policy = ReadPolicy::lag_writes_by(KEPT, 1)?;
+    Ok(Description::new(relation.id(), policy).depends_on(dependencies))
+}
+
+/// The engine did not do what it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum EmbeddingError {
+    /// It did not start.
+    #[error("the engine did not start: {0}")]
+    Start(#[from] io::Error),
+    /// The policy that the catalog wants makes no sense.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// A collection was refused.
+    #[error("creating the collections: {0}")]
+    Create(#[from] CreateError<u64, Minute>),
+    /// The uppers were not taken.
+    #[error("reporting uppers: {0}")]
+    Report(#[from] ReportError<u64, Minute>),
+    /// The frontiers could not be told.
+    #[error("asking for frontiers: {0}")]
+    Lookup(#[from] LookupError<u64>),
+    /// Waiting for an upper came to nothing.
+    #[error("waiting for an upper: {0}")]
+    Wait(#[from] WaitError),
+    /// A hold was refused.
+    #[error("taking a hold: {0}")]
+    Acquire(#[from] AcquireError<u64, Minute>),
+    /// A hold was not cloned.
+    #[error("cloning a hold: {0}")]
+    Clone(#[from] CloneError),
+    /// A hold was not moved.
+    #[error("moving a hold: {0}")]
+    Downgrade(#[from] DowngradeError<Minute>),
+    /// It stopped of itself.
+    #[error(transparent)]
+    Stopped(#[from] StopReason),
+}

@@ -1,0 +1,140 @@
+//! The program: arguments in, an exit code out.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, IsTerminal, Write};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::data::Data;
+use crate::minute::DAY;
+use crate::options::{Options, Refusal};
+use crate::outcome::Outcome;
+use crate::plot;
+use crate::replay::{Sabotage, replay};
+use crate::report::Report;
+
+/// All was well.
+pub const GOOD: u8 = 0;
+
+/// A reading was wrong, a hold leaked, or the replay did not come to its end.
+pub const BAD: u8 = 1;
+
+/// There was nothing to replay: bad options, or no data.
+pub const REFUSED: u8 = 2;
+
+/// Runs the controller and gives its exit code. `out` gets what the probes read, and `err` all
+/// that is meant for people.
+pub fn run(
+    args: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+    sabotage: Sabotage,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> u8 {
+    match try_run(args, sabotage, out, err) {
+        Ok(true) => GOOD,
+        Ok(false) => BAD,
+        Err(Failure::Help(text)) => {
+            // Whoever closes the pipe while we help needs no more help.
+            drop(write!(err, "{text}"));
+            GOOD
+        }
+        Err(Failure::Refused(line)) => {
+            drop(writeln!(err, "{line}"));
+            REFUSED
+        }
+        Err(Failure::Broken(error)) => {
+            drop(writeln!(err, "error: {error}"));
+            BAD
+        }
+    }
+}
+
+enum Failure {
+    Help(String),
+    Refused(String),
+    Broken(Box<dyn std::error::Error>),
+}
+
+impl<E: std::error::Error + 'static> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Broken(error.into())
+    }
+}
+
+fn try_run(
+    args: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+    sabotage: Sabotage,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> Result<bool, Failure> {
+    let options = Options::parse_args(args).map_err(|refusal| match refusal {
+        Refusal::Help(text) => Failure::Help(text),
+        Refusal::Bad(line) => Failure::Refused(line),
+    })?;
+    let refused = |error: &dyn std::error::Error| Failure::Refused(format!("error: {error}"));
+    let data = Data::load(&options.data).map_err(|error| refused(&error))?;
+    let plot = open_plot(&options)?;
+
+    let bar = progress_bar(options.days);
+    let outcome = replay(&options, &data, sabotage, &mut |minute| {
+        bar.set_position(minute / DAY)
+    });
+    bar.finish_and_clear();
+    let outcome = outcome?;
+
+    write_probes(out, &outcome)?;
+    if let (Some(mut file), Some(course)) = (plot, &outcome.course) {
+        write!(
+            file,
+            "{}",
+            plot::Plot {
+                course,
+                relations: &outcome.relations
+            }
+        )?;
+    }
+    write!(
+        err,
+        "{}",
+        Report {
+            options: &options,
+            outcome: &outcome
+        }
+    )?;
+    Ok(outcome.is_good())
+}
+
+/// Opened before the replay begins, so that nobody waits for a picture that cannot be written.
+fn open_plot(options: &Options) -> Result<Option<io::BufWriter<File>>, Failure> {
+    let Some(path) = &options.plot else {
+        return Ok(None);
+    };
+    let file = File::create(path).map_err(|error| {
+        Failure::Refused(format!(
+            "error: cannot write the picture to {}: {error}",
+            path.display()
+        ))
+    })?;
+    Ok(Some(io::BufWriter::new(file)))
+}
+
+fn write_probes(out: &mut dyn Write, outcome: &Outcome) -> io::Result<()> {
+    for reading in &outcome.probes {
+        serde_json::to_writer(&mut *out, reading)?;
+        writeln!(out)?;
+    }
+    out.flush()
+}
+
+/// Seen only by somebody who looks: where standard error is no terminal, nothing is drawn.
+fn progress_bar(days: u64) -> ProgressBar {
+    let target = if io::stderr().is_terminal() {
+        ProgressDrawTarget::stderr()
+    } else {
+        ProgressDrawTarget::hidden()
+    };
+    let style = ProgressStyle::with_template("{bar:40} day {pos} of {len}, {eta} to go")
+        .expect("the template is well-formed");
+    ProgressBar::with_draw_target(Some(days), target).with_style(style)
+}

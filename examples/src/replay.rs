@@ -1,0 +1,314 @@
+//! The replay: write, report, compact, answer, minute by minute.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use timely::progress::Antichain;
+
+use crate::catalog::{Relation, since_asked_for};
+use crate::course::Course;
+use crate::data::Data;
+use crate::dataflow::Dataflow;
+use crate::demonstration::{Demonstration, demonstrations};
+use crate::desk::{self, Desk, Question};
+use crate::embedding::{Embedding, EmbeddingError};
+use crate::latency::Latency;
+use crate::minute::{DAY, Minute};
+use crate::options::Options;
+use crate::oracle::Oracle;
+use crate::outcome::{Outcome, RelationOutcome};
+use crate::probe::Probes;
+use crate::reader::Reader;
+use crate::row::Row;
+use crate::tally::Tally;
+
+/// So many questions of readers are answered in a day of the replay at least, be it ever so fast.
+const QUESTIONS_PER_DAY_MIN: u64 = 4;
+
+/// So many at most, be the readers ever so eager.
+const QUESTIONS_PER_DAY_MAX: u64 = 400;
+
+/// Of the time that has passed, at most one part in so many goes to questions beyond the least. A
+/// probe keeps a long history, which every reading has to walk through.
+const ANSWERING_SHARE: u32 = 3;
+
+/// A mistake made on purpose, to see that it is noticed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sabotage {
+    /// None: the replay as it should be.
+    None,
+    /// The arrangements are compacted one step further than the engine allows.
+    CompactTooFar,
+    /// A hold is forgotten instead of dropped.
+    LeakHold,
+    /// The engine is stopped halfway.
+    StopEngine,
+}
+
+/// Replays the first days of the year. `progress` is told the minute that was reached.
+///
+/// # Errors
+/// When the engine does not do what it is asked to.
+pub fn replay(
+    options: &Options,
+    data: &Data,
+    sabotage: Sabotage,
+    progress: &mut dyn FnMut(Minute),
+) -> Result<Outcome, EmbeddingError> {
+    let oracle = Oracle::new(data);
+    let embedding = Embedding::start()?;
+    let (desk, entrance) = desk::open();
+
+    let mut replay = Replay::new(options, data, &embedding, sabotage);
+    let tallies = thread::scope(|scope| {
+        let readers: Vec<_> = (0..options.readers)
+            .map(|seed| Reader::new(&embedding, &oracle, entrance.visitor(), seed))
+            .map(|reader| scope.spawn(move || reader.run()))
+            .collect();
+        drop(entrance);
+
+        let result = replay.run(desk, progress);
+        if result.is_err() {
+            // Readers may be waiting for an upper that will not come. If the engine has stopped of
+            // itself, they know already.
+            let _ = embedding.client().stop().wait();
+        }
+        let tallies = readers.into_iter().map(|reader| match reader.join() {
+            Ok(tally) => tally,
+            Err(panic) => std::panic::resume_unwind(panic),
+        });
+        let tallies: Result<Vec<Tally>, _> = tallies.collect();
+        result.and(tallies)
+    })?;
+    tallies
+        .into_iter()
+        .for_each(|tally| replay.tally.merge(tally));
+
+    let outcome = replay.finish(&oracle)?;
+    embedding.stop()?;
+    Ok(outcome)
+}
+
+struct Replay<'a> {
+    options: &'a Options,
+    embedding: &'a Embedding,
+    dataflow: Dataflow<'a>,
+    sabotage: Sabotage,
+    probes: Probes,
+    demonstrations: Vec<Demonstration>,
+    tally: Tally,
+    ticks: u64,
+    tick: Latency,
+    /// In the order of [`Relation::ALL`].
+    kept_most: [usize; Relation::ALL.len()],
+    course: Option<Course>,
+    /// How many questions were answered.
+    answered: u64,
+    /// How long that took.
+    answering: Duration,
+    begin: Instant,
+}
+
+impl<'a> Replay<'a> {
+    fn new(
+        options: &'a Options,
+        data: &'a Data,
+        embedding: &'a Embedding,
+        sabotage: Sabotage,
+    ) -> Self {
+        let drawn = options.plot.is_some();
+        Self {
+            options,
+            embedding,
+            dataflow: Dataflow::new(data),
+            sabotage,
+            probes: Probes::new(options.probes.clone()),
+            demonstrations: if drawn {
+                demonstrations(options.end())
+            } else {
+                Vec::new()
+            },
+            tally: Tally::default(),
+            ticks: 0,
+            tick: Latency::default(),
+            kept_most: [0; Relation::ALL.len()],
+            course: drawn.then(|| Course::new(options.end())),
+            answered: 0,
+            answering: Duration::ZERO,
+            begin: Instant::now(),
+        }
+    }
+
+    /// To the end of the replay; then the desk closes.
+    fn run(&mut self, desk: Desk, progress: &mut dyn FnMut(Minute)) -> Result<(), EmbeddingError> {
+        let end = self.options.end();
+        let mut upper = 0;
+        while upper < end {
+            upper = end.min(upper + self.options.step);
+            self.take_holds(upper)?;
+            self.dataflow.advance(upper);
+            self.report()?;
+            Relation::ALL
+                .into_iter()
+                .for_each(|relation| self.compact(relation));
+            self.observe(upper);
+            self.answer(&desk, upper);
+            progress(upper);
+        }
+        Ok(())
+    }
+
+    /// Takes, and drops, the holds that are due before `upper` is reported.
+    fn take_holds(&mut self, upper: Minute) -> Result<(), EmbeddingError> {
+        self.probes
+            .take_before(upper, self.embedding, &mut self.tally)?;
+        for demonstration in &mut self.demonstrations {
+            let mark = demonstration.turn(upper, self.embedding, &mut self.tally)?;
+            if let (Some(mark), Some(course)) = (mark, &mut self.course) {
+                course.mark(mark);
+            }
+        }
+        if upper * 2 >= self.options.end() {
+            self.sabotage_halfway()?;
+        }
+        Ok(())
+    }
+
+    fn sabotage_halfway(&mut self) -> Result<(), EmbeddingError> {
+        match self.sabotage {
+            Sabotage::None | Sabotage::CompactTooFar => {}
+            Sabotage::LeakHold => {
+                self.sabotage = Sabotage::None;
+                let flights = self.embedding.collection(Relation::Flights);
+                std::mem::forget(self.tally.take(|| flights.acquire())?);
+            }
+            Sabotage::StopEngine => {
+                self.sabotage = Sabotage::None;
+                self.embedding.client().stop().wait()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn report(&mut self) -> Result<(), EmbeddingError> {
+        let Self {
+            embedding,
+            dataflow,
+            tick,
+            ..
+        } = self;
+        self.ticks += 1;
+        tick.of(|| embedding.report(|relation| dataflow.upper(relation)))
+    }
+
+    /// Lets the arrangement of `relation` forget what the engine says may be forgotten by now, and
+    /// no more.
+    fn compact(&mut self, relation: Relation) {
+        let mut since = self.embedding.collection(relation).since().into_frontier();
+        if self.sabotage == Sabotage::CompactTooFar {
+            since = since.iter().map(|time| time + self.options.step).collect();
+        }
+        self.dataflow.compact(relation, &since);
+    }
+
+    fn observe(&mut self, upper: Minute) {
+        for relation in Relation::ALL {
+            let most = &mut self.kept_most[relation.index()];
+            *most = self.dataflow.kept(relation).max(*most);
+        }
+        if let Some(course) = &mut self.course {
+            course.observe(upper, self.embedding);
+        }
+    }
+
+    /// Answers readers: as many as the day asks for, and more if they wait and there is time.
+    fn answer(&mut self, desk: &Desk, upper: Minute) {
+        let least = if self.options.readers == 0 {
+            0
+        } else {
+            QUESTIONS_PER_DAY_MIN
+        };
+        while self.answered < upper * least / DAY {
+            let Ok(question) = desk.next() else {
+                // All readers have left; they say why when they are joined.
+                return;
+            };
+            self.answer_one(question);
+        }
+        while self.answered < upper * QUESTIONS_PER_DAY_MAX / DAY
+            && self.answering * ANSWERING_SHARE <= self.begin.elapsed()
+            && let Some(question) = desk.waiting()
+        {
+            self.answer_one(question);
+        }
+    }
+
+    fn answer_one(&mut self, question: Question) {
+        let begin = Instant::now();
+        // Since may have moved meanwhile: what is read is all that is left, and no more.
+        question
+            .relations()
+            .iter()
+            .for_each(|relation| self.compact(*relation));
+        question.answer(&mut self.dataflow);
+        self.answering += begin.elapsed();
+        self.answered += 1;
+    }
+
+    /// Reads and releases the probes; then nobody holds anything.
+    fn finish(mut self, oracle: &Oracle<'_>) -> Result<Outcome, EmbeddingError> {
+        let end = self.options.end();
+        let Self {
+            mut dataflow,
+            embedding,
+            mut tally,
+            ..
+        } = self;
+        for demonstration in &mut self.demonstrations {
+            demonstration.end(&mut tally);
+        }
+        let probes = self
+            .probes
+            .release(&mut dataflow, embedding, oracle, &mut tally)?;
+        let sinces = embedding.sinces(&Relation::ALL)?;
+        for (relation, since) in Relation::ALL.into_iter().zip(&sinces) {
+            dataflow.compact(relation, since);
+        }
+        let airborne_at_end = airborne(&mut dataflow, end - 1);
+
+        let relations = Relation::ALL
+            .into_iter()
+            .zip(sinces)
+            .map(|(relation, since)| RelationOutcome {
+                relation,
+                updates: dataflow.taken_in(relation),
+                kept_most: self.kept_most[relation.index()],
+                kept_at_end: dataflow.needed(relation),
+                since,
+                since_asked_for: Antichain::from_elem(since_asked_for(relation, end)),
+                upper: embedding.collection(relation).upper().into_frontier(),
+            })
+            .collect();
+        Ok(Outcome {
+            relations,
+            ticks: self.ticks,
+            tick: self.tick,
+            tally,
+            probes,
+            airborne_at_end,
+            elapsed: self.begin.elapsed(),
+            course: self.course,
+        })
+    }
+}
+
+fn airborne(dataflow: &mut Dataflow<'_>, as_of: Minute) -> i64 {
+    let rows = dataflow.read(Relation::Airborne, as_of);
+    let counts = rows.into_iter().map(|(row, _)| match row {
+        Row::Airborne(_, count) => count,
+        Row::Flight(..) | Row::Airline(..) | Row::Offset(_) | Row::Weather(..) | Row::Delay(..) => {
+            0
+        }
+    });
+    counts.sum()
+}

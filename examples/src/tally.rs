@@ -1,0 +1,128 @@
+//! What a thread that takes holds has done and seen.
+
+use crate::catalog::Relation;
+use crate::embedding::Hold;
+use crate::latency::Latency;
+use crate::minute::Minute;
+use crate::oracle::Oracle;
+use crate::row::Rows;
+
+/// How many wrong readings are described.
+const EXAMPLES_MAX: usize = 3;
+
+/// Counts of holds and readings.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    /// Holds that were taken, clones included.
+    pub taken: u64,
+    /// Holds that were dropped.
+    pub dropped: u64,
+    /// Holds that were refused, because what they asked for was gone by then.
+    pub refused: u64,
+    /// Collections that were read and compared.
+    pub readings: u64,
+    /// Those of them at the very since of the collection.
+    pub at_since: u64,
+    /// Those of them that were not what the tables say.
+    pub wrong: u64,
+    /// Some of the wrong ones.
+    pub examples: Vec<WrongReading>,
+    /// How long it took to take a hold, or several, at the implied capability.
+    pub acquire: Latency,
+    /// How long it took where the engine had to be asked: elsewhere than there.
+    pub acquire_asked: Latency,
+    /// How long it took to drop a hold.
+    pub release: Latency,
+}
+
+/// A reading that was not what the tables say.
+#[derive(Clone, Debug)]
+pub struct WrongReading {
+    /// What was read.
+    pub relation: Relation,
+    /// As of when.
+    pub as_of: Minute,
+    /// How many rows it had.
+    pub rows: usize,
+    /// How many rows it should have had.
+    pub rows_expected: usize,
+}
+
+impl Tally {
+    /// Takes a hold, or as many as `take` takes, without asking the engine.
+    ///
+    /// # Errors
+    /// Those of `take`.
+    pub fn take<H: Holds, E>(&mut self, take: impl FnOnce() -> Result<H, E>) -> Result<H, E> {
+        let holds = self.acquire.of(take)?;
+        self.taken += holds.count();
+        Ok(holds)
+    }
+
+    /// As [`Tally::take`], where the engine is asked.
+    ///
+    /// # Errors
+    /// Those of `take`.
+    pub fn ask<H: Holds, E>(&mut self, take: impl FnOnce() -> Result<H, E>) -> Result<H, E> {
+        let holds = self.acquire_asked.of(take)?;
+        self.taken += holds.count();
+        Ok(holds)
+    }
+
+    /// Drops a hold.
+    pub fn release(&mut self, hold: Hold) {
+        self.release.of(|| drop(hold));
+        self.dropped += 1;
+    }
+
+    /// Compares what was read with what the tables say.
+    pub fn check(&mut self, relation: Relation, as_of: Minute, rows: &Rows, oracle: &Oracle<'_>) {
+        self.readings += 1;
+        let expected = oracle.rows(relation, as_of);
+        if *rows != expected {
+            self.wrong += 1;
+            if self.examples.len() < EXAMPLES_MAX {
+                let (rows, rows_expected) = (rows.len(), expected.len());
+                self.examples.push(WrongReading {
+                    relation,
+                    as_of,
+                    rows,
+                    rows_expected,
+                });
+            }
+        }
+    }
+
+    /// Takes in what another thread has counted.
+    pub fn merge(&mut self, other: Self) {
+        self.taken += other.taken;
+        self.dropped += other.dropped;
+        self.refused += other.refused;
+        self.readings += other.readings;
+        self.at_since += other.at_since;
+        self.wrong += other.wrong;
+        self.examples.extend(other.examples);
+        self.examples.truncate(EXAMPLES_MAX);
+        self.acquire.merge(&other.acquire);
+        self.acquire_asked.merge(&other.acquire_asked);
+        self.release.merge(&other.release);
+    }
+}
+
+/// One hold, or several that were taken at once.
+pub trait Holds {
+    /// How many they are.
+    fn count(&self) -> u64;
+}
+
+impl Holds for Hold {
+    fn count(&self) -> u64 {
+        1
+    }
+}
+
+impl Holds for Vec<Hold> {
+    fn count(&self) -> u64 {
+        self.len() as u64
+    }
+}
