@@ -9,11 +9,13 @@ pub mod format;
 pub mod consensus;
 mod log;
 mod transact;
+mod storage;
 
 pub use id::{
     BatchId, Epoch, Incarnation, LogId, LogKind, Nonce, PartId, ReaderId, SchemaId, SeqNo,
 };
 pub use log::{Log, LogError, LogFault, Proposal};
 pub use schema::{Column, ColumnKind, Schema, SchemaError};
+pub use storage::ShardStorage;
 pub use time::ShardTime;
 pub use transact::{CommandError, StoreTrouble, Task, Transactor};
