@@ -86,3 +86,19 @@ fn an_address_that_cannot_be_read_is_not_shown_either() {
         assert!(!format!("{error} {error:?}").contains(PASSWORD));
     }
 }
+
+/// Whatever the server offers, it has no certificate that the system knows.
+#[test]
+fn encryption_that_was_asked_for_is_not_given_up() {
+    let Ok(server) = std::env::var("LOWWATER_TEST_POSTGRES") else {
+        // The conformance suite says what is missing, and fails in CI.
+        return;
+    };
+    let separator = if server.contains('?') { '&' } else { '?' };
+    let config = PostgresConfig::new(&format!("{server}{separator}sslmode=require")).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    assert!(runtime.block_on(PostgresConsensus::open(config)).is_err());
+}

@@ -55,18 +55,48 @@ impl fmt::Display for ConsensusError {
         } else {
             "the store failed with unknown outcome"
         };
-        write!(f, "{outcome}: {}", self.source)
+        write!(f, "{outcome}: {}", self.source)?;
+        // Those of databases say what is wrong only in what is behind them.
+        let mut cause = self.source.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
     }
 }
 
-impl Error for ConsensusError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(&*self.source)
-    }
-}
+/// The whole story is in what it displays; there is no source to be asked for more.
+impl Error for ConsensusError {}
 
 impl From<ConsensusError> for StorageError {
     fn from(error: ConsensusError) -> Self {
         StorageError::new(error.kind, error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("db error")]
+    struct Outer(#[source] Inner);
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("the disk is full")]
+    struct Inner;
+
+    #[test]
+    fn what_is_behind_the_trouble_is_shown_once() {
+        let error = ConsensusError::determinate(StorageErrorKind::Retry, Outer(Inner));
+        assert_eq!(
+            error.to_string(),
+            "the store failed: db error: the disk is full"
+        );
+        assert!(error.source().is_none());
+        let unknown = ConsensusError::indeterminate(error);
+        assert!(!unknown.is_determinate());
+        assert!(unknown.to_string().ends_with("db error: the disk is full"));
     }
 }
