@@ -11,7 +11,7 @@ use crate::record::{Misfit, Record};
 
 /// How many versions stay behind the latest one at least: the outcome of a write is decided by
 /// looking at the version that it would be, as long as that is there.
-const VERSIONS_KEPT: u64 = 16;
+const VERSIONS_KEPT: u64 = 8;
 
 /// A log of one shard, as far as it was read.
 #[derive(Clone, Debug)]
@@ -347,27 +347,34 @@ mod tests {
         );
     }
 
+    /// However far the full versions are apart.
     #[test]
     fn what_was_truncated_is_not_needed() {
-        let mut written = Written::new();
-        (1..=5).for_each(|reader| written.open(reader));
-        let mut truncated = 0;
-        for to in 1..=500 {
-            written.downgrade(to);
-            if let Some(truncation) = written.log.truncation() {
-                let kept = |version: &Version| version.seqno >= truncation.before;
-                written.versions.retain(kept);
-                truncated += 1;
+        for readers in [1, 5, 300] {
+            let mut written = Written::new();
+            (1..=readers).for_each(|reader| written.open(reader));
+            let (mut truncated, mut versions_max) = (0, 0);
+            for to in 1..=600 {
+                written.downgrade(to);
+                if let Some(truncation) = written.log.truncation() {
+                    let kept = |version: &Version| version.seqno >= truncation.before;
+                    written.versions.retain(kept);
+                    truncated += 1;
+                    versions_max = versions_max.max(written.versions.len());
+                }
+                let mut reader = Sinces::new(ShardId::new(1));
+                reader.follow(&written.versions).unwrap();
+                assert_eq!(reader.record(), written.log.record());
             }
-            let mut reader = Sinces::new(ShardId::new(1));
-            reader.follow(&written.versions).unwrap();
-            assert_eq!(reader.record(), written.log.record());
-            assert!(written.versions.len() < 100, "it grows for ever");
+            assert!(
+                (2..=80).contains(&truncated),
+                "{truncated} times, {readers} readers"
+            );
+            assert!(
+                versions_max < 300,
+                "{versions_max} versions stay, {readers} readers"
+            );
         }
-        assert!(
-            (5..=40).contains(&truncated),
-            "{truncated} truncations of 500 versions"
-        );
     }
 
     #[test]

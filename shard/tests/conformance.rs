@@ -77,6 +77,13 @@ fn what_a_killed_process_was_told_is_in_the_database() {
 }
 
 #[test]
+fn a_commit_waits_at_the_gate() {
+    if let Some(store) = Postgres::new() {
+        rules::a_commit_waits_at_the_gate(&store);
+    }
+}
+
+#[test]
 fn connections_that_are_lost_are_opened_again() {
     if let Some(store) = Postgres::new() {
         rules::connections_that_are_lost_are_opened_again(&store);

@@ -222,6 +222,26 @@ fn a_refusal_comes_from_the_latest_record() {
     });
 }
 
+#[test]
+fn what_is_found_done_already_comes_from_the_latest_record() {
+    run(async {
+        let lucky = World::new().lucky();
+        let (reader, epoch) = (ReaderId::new(1), Epoch::new(1));
+        let open = |record: &SinceRecord<u64>| {
+            Ok::<_, std::convert::Infallible>(record.open_critical(reader, epoch))
+        };
+        let mut mine = Log::new(ShardId::new(SHARD));
+        lucky.carry_out(&mut mine, open).await.unwrap();
+        let since = Since::at(9);
+        let downgrade =
+            |record: &SinceRecord<u64>| record.compare_and_downgrade(reader, epoch, epoch, &since);
+        let mut theirs = Log::new(ShardId::new(SHARD));
+        lucky.carry_out(&mut theirs, downgrade).await.unwrap();
+        let opened = lucky.carry_out(&mut mine, open).await.unwrap();
+        assert_eq!(opened.since, since);
+    });
+}
+
 fn fenced_while_the_answer_is_lost(fault: Fault) -> Result<(), CommandError<AppendError<u64>>> {
     run(async {
         let world = World::new();

@@ -1,5 +1,6 @@
 //! What each operation promises.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -257,6 +258,7 @@ pub(crate) fn an_equal_epoch_of_another_incarnation_is_refused(store: &impl Stor
         assert_eq!(store.take_over(other).await.unwrap(), Err(Fenced { by }));
         let written = store.commit(Some(other), vec![offer(log(1), 0, "x")]).await;
         assert_eq!(written.unwrap(), Err(Fenced { by }));
+        assert_eq!(store.list(None, 10).await.unwrap(), []);
     });
 }
 
@@ -368,5 +370,36 @@ pub(crate) fn connections_that_are_lost_are_opened_again(server: &Postgres) {
         let other = server.open().await;
         write(&*other, log(2), 1).await;
         hinted_at(&mut changes, log(2)).await;
+    });
+}
+
+/// Whoever takes over or truncates holds the gate alone: no commit may pass it meanwhile.
+pub(crate) fn a_commit_waits_at_the_gate(server: &Postgres) {
+    run(async {
+        let store = server.open().await;
+        let holder = server.connect().await;
+        let gate = format!(
+            "BEGIN; SELECT FROM {}.lowwater_gate FOR UPDATE",
+            server.schema()
+        );
+        holder.batch_execute(&gate).await.unwrap();
+        let mut commit = pin!(store.commit(None, vec![offer(log(1), 0, "x")]));
+        let waiting = async {
+            let waits = format!(
+                "SELECT FROM pg_stat_activity
+                 WHERE application_name = '{}' AND wait_event_type = 'Lock'",
+                server.schema()
+            );
+            let observer = server.connect().await;
+            while observer.query(&waits, &[]).await.unwrap().is_empty() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            passed = &mut commit => panic!("it has passed: {passed:?}"),
+            () = waiting => {}
+        }
+        holder.batch_execute("COMMIT").await.unwrap();
+        assert_eq!(commit.await.unwrap(), Ok(vec![Outcome::Taken]));
     });
 }

@@ -92,13 +92,20 @@ impl Postgres {
         Some(store)
     }
 
+    pub(crate) fn schema(&self) -> &str {
+        &self.schema
+    }
+
+    /// A connection past the store.
+    pub(crate) async fn connect(&self) -> tokio_postgres::Client {
+        let connected = tokio_postgres::connect(&self.server, tokio_postgres::NoTls).await;
+        let (client, connection) = connected.expect("the server that was named answers");
+        tokio::spawn(connection);
+        client
+    }
+
     fn execute(&self, statement: &str) {
-        run(async {
-            let connected = tokio_postgres::connect(&self.server, tokio_postgres::NoTls).await;
-            let (client, connection) = connected.expect("the server that was named answers");
-            tokio::spawn(connection);
-            client.batch_execute(statement).await.unwrap();
-        });
+        run(async { self.connect().await.batch_execute(statement).await.unwrap() });
     }
 
     /// Ends all connections to the store but our own.
