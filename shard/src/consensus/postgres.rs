@@ -21,6 +21,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lowwater::StorageErrorKind;
+
 use crate::id::LogId;
 
 use super::hints::Hints;
@@ -144,8 +146,8 @@ impl PostgresConsensus {
         })
     }
 
-    /// Asks on a connection of the pool; once more on a new one where it was lost, for what is asked
-    /// like this may be asked twice.
+    /// Asks on a connection of the pool, and where that fails in a way that may pass, as when it was
+    /// lost, once more on a new one: what is asked like this may be asked twice.
     fn ask<X, F>(&self, ask: impl Fn(Arc<Session>) -> F + Send + 'static) -> Answer<X>
     where
         X: Send + 'static,
@@ -155,7 +157,7 @@ impl PostgresConsensus {
         Box::pin(async move {
             let mut lease = pool.lease().await?;
             let mut answer = pool.within(ask(lease.session())).await;
-            if answer.is_err() && lease.session().is_closed() {
+            if may_pass(&answer) {
                 drop(lease);
                 lease = pool.lease_new().await?;
                 answer = pool.within(ask(lease.session())).await;
@@ -166,6 +168,11 @@ impl PostgresConsensus {
             answer
         })
     }
+}
+
+fn may_pass<X>(answer: &Result<X, ConsensusError>) -> bool {
+    let error = answer.as_ref().err();
+    error.is_some_and(|error| error.kind() == StorageErrorKind::Retry)
 }
 
 impl Consensus for PostgresConsensus {
