@@ -143,7 +143,7 @@ pub enum LogKind {
     Data,
 }
 
-/// Names a log of versions in a [`Consensus`](crate::Consensus) store.
+/// Names a log of versions in a [`Consensus`](crate::consensus::Consensus) store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LogId {
     /// Whose log it is.
