@@ -1,0 +1,141 @@
+//! Logs in SQLite: the default. Survives a crash of the process and of the machine; several
+//! processes may use one folder.
+//!
+//! A thread of its own writes. It takes all that waits and commits it in one transaction, so that
+//! a hundred writers cost one sync of the disk; a second thread reads beside it.
+
+mod database;
+mod writer;
+mod reader;
+
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::id::LogId;
+
+use super::hints::Hints;
+use super::{Answer, Changes, Consensus, Fence, Fenced, Offer, Outcome, Scan, Truncation, Version};
+use reader::Reader;
+use writer::Writer;
+
+pub use database::OpenError;
+
+/// Logs in a folder. Clones are handles of the same store; the last one that goes stops the
+/// threads, after they have carried out what was asked.
+#[derive(Clone, Debug)]
+pub struct EmbeddedConsensus {
+    threads: Arc<Threads>,
+    hints: Hints,
+}
+
+#[derive(Debug)]
+struct Threads {
+    folder: PathBuf,
+    writer: Writer,
+    reader: Reader,
+}
+
+impl EmbeddedConsensus {
+    /// Opens the store in this folder, and creates both where they are absent: the folder for its
+    /// owner alone.
+    ///
+    /// # Errors
+    ///
+    /// If the folder holds something else, or was written by a later version; if SQLite is one of
+    /// those that can corrupt it; if the world does not let us.
+    pub fn open(folder: impl Into<PathBuf>) -> Result<Self, OpenError> {
+        let folder = folder.into();
+        create_folder(&folder)?;
+        let hints = Hints::default();
+        let threads = Threads {
+            writer: Writer::spawn(folder.clone(), hints.clone())?,
+            reader: Reader::spawn(&folder)?,
+            folder,
+        };
+        Ok(EmbeddedConsensus {
+            threads: Arc::new(threads),
+            hints,
+        })
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.threads.folder
+    }
+}
+
+/// Creates a folder that only its owner may enter, and makes its name durable.
+fn create_folder(folder: &Path) -> io::Result<()> {
+    let parent = match folder.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => return Ok(()),
+    };
+    fs::create_dir_all(parent)?;
+    match DirBuilder::new().mode(0o700).create(folder) {
+        Ok(()) => File::open(parent)?.sync_all(),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+impl Consensus for EmbeddedConsensus {
+    fn heads(&self, logs: Vec<LogId>) -> Answer<Vec<Option<Version>>> {
+        self.threads
+            .reader
+            .ask(move |database| database.heads(&logs))
+    }
+
+    fn commit(
+        &self,
+        fence: Option<Fence>,
+        offers: Vec<Offer>,
+    ) -> Answer<Result<Vec<Outcome>, Fenced>> {
+        let logs = offers.iter().map(|offer| offer.log).collect();
+        self.threads.writer.write(logs, move |database| {
+            let current = database.fence()?;
+            if fence.is_some() && fence != current {
+                return Ok(Err(Fenced { by: current }));
+            }
+            let outcomes = offers.iter().map(|offer| database.offer(offer));
+            outcomes.collect::<Result<_, _>>().map(Ok)
+        })
+    }
+
+    fn scan(&self, scans: Vec<Scan>) -> Answer<Vec<Vec<Version>>> {
+        self.threads
+            .reader
+            .ask(move |database| database.scan(&scans))
+    }
+
+    fn truncate(&self, truncations: Vec<Truncation>) -> Answer<()> {
+        self.threads.writer.write(Vec::new(), move |database| {
+            let mut truncations = truncations.iter();
+            truncations.try_for_each(|truncation| database.truncate(truncation))
+        })
+    }
+
+    fn list(&self, after: Option<LogId>, logs_max: usize) -> Answer<Vec<LogId>> {
+        self.threads
+            .reader
+            .ask(move |database| database.list(after, logs_max))
+    }
+
+    fn fence(&self) -> Answer<Option<Fence>> {
+        self.threads.reader.ask(|database| database.fence())
+    }
+
+    fn take_over(&self, fence: Fence) -> Answer<Result<(), Fenced>> {
+        let writer = &self.threads.writer;
+        writer.write(Vec::new(), move |database| database.take_over(fence))
+    }
+
+    fn changes(&self) -> Changes {
+        let changes = self.hints.changes();
+        self.threads.writer.listener();
+        changes
+    }
+}

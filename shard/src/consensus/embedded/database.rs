@@ -1,0 +1,337 @@
+//! The SQLite file: how it is set up, and each statement.
+
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use lowwater::StorageErrorKind;
+use rusqlite::{CachedStatement, Connection, ErrorCode, OptionalExtension, Row, params};
+
+use crate::id::{Epoch, Incarnation, LogId, SeqNo};
+
+use super::super::{ConsensusError, Fence, Fenced, Offer, Outcome, Scan, Truncation, Version};
+
+/// The first SQLite that does not have the WAL-reset bug, which corrupts what several processes
+/// write (3.7.0 to 3.51.2).
+const SQLITE_MIN: i32 = 3_051_003;
+
+/// Marks the file as ours: "LwSt".
+const APPLICATION: i32 = 0x4c77_5374;
+
+/// Of the tables; the bytes in them have a format of their own.
+const LAYOUT: i32 = 1;
+
+/// How often another process may be found writing before we give up, half a millisecond apart on
+/// average: about ten seconds, where it is normally gone within one.
+const BUSY_TRIES_MAX: i32 = 20_000;
+
+const TABLES: &str = "
+    CREATE TABLE versions (
+        log BLOB NOT NULL,
+        seqno INTEGER NOT NULL CHECK (seqno > 0),
+        data BLOB NOT NULL,
+        PRIMARY KEY (log, seqno)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE fence (
+        one INTEGER PRIMARY KEY CHECK (one = 1),
+        epoch INTEGER NOT NULL,
+        incarnation BLOB NOT NULL
+    ) STRICT;
+";
+
+/// Why a store cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The SQLite that this program was built with can corrupt the store.
+    #[error("SQLite {0} can corrupt a store that several processes write; 3.51.3 is needed")]
+    UnsafeSqlite(&'static str),
+    /// There is a database in the folder that is not a store of ours.
+    #[error("the folder holds another application's database")]
+    Foreign,
+    /// The store was written by a later version of Lowwater.
+    #[error("the store has layout {0}, which is not known")]
+    UnknownLayout(i32),
+    /// The folder cannot be used, or a thread cannot be started.
+    #[error("the folder cannot be used: {0}")]
+    Io(#[from] std::io::Error),
+    /// SQLite refuses.
+    #[error("the database cannot be opened: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+}
+
+/// A connection to the store's file.
+#[derive(Debug)]
+pub(super) struct Database(Connection);
+
+impl Database {
+    pub(super) fn open(folder: &Path) -> Result<Self, OpenError> {
+        if rusqlite::version_number() < SQLITE_MIN {
+            return Err(OpenError::UnsafeSqlite(rusqlite::version()));
+        }
+        let mut connection = Connection::open(folder.join("records.sqlite"))?;
+        connection.busy_handler(Some(wait_for_others))?;
+        connection.set_prepared_statement_cache_capacity(32);
+        let mut database = Database(connection);
+        database.set_up()?;
+        Ok(database)
+    }
+
+    fn set_up(&mut self) -> Result<(), OpenError> {
+        // Before anything is changed: it may be somebody else's.
+        if self.is_foreign()? {
+            return Err(OpenError::Foreign);
+        }
+        self.use_log()?;
+        // Without it a commit that was acknowledged is lost with the power.
+        self.0.pragma_update(None, "synchronous", "FULL")?;
+        if self.layout()?.is_none() {
+            self.write(Database::create_tables)?;
+        }
+        match self.layout()? {
+            Some(LAYOUT) => Ok(()),
+            Some(other) => Err(OpenError::UnknownLayout(other)),
+            None => Err(OpenError::Foreign),
+        }
+    }
+
+    /// The layout of our tables, if there are any.
+    fn layout(&self) -> rusqlite::Result<Option<i32>> {
+        let pragma = |name| {
+            self.0
+                .pragma_query_value(None, name, |row| row.get::<_, i32>(0))
+        };
+        Ok((pragma("application_id")? == APPLICATION).then_some(pragma("user_version")?))
+    }
+
+    fn is_foreign(&self) -> rusqlite::Result<bool> {
+        // Another process of ours may create the tables between two looks: with them it marks them.
+        Ok(self.layout()?.is_none() && self.has_tables()? && self.layout()?.is_none())
+    }
+
+    fn has_tables(&self) -> rusqlite::Result<bool> {
+        let tables = "SELECT EXISTS (SELECT * FROM sqlite_schema)";
+        self.0.query_row(tables, [], |row| row.get(0))
+    }
+
+    /// Switches to write-ahead logging, for which SQLite does not ask the busy handler.
+    fn use_log(&self) -> rusqlite::Result<()> {
+        let mut tries = 0;
+        loop {
+            let switched = self
+                .0
+                .pragma_update_and_check(None, "journal_mode", "WAL", |row| {
+                    row.get::<_, String>(0)
+                });
+            match switched {
+                Ok(_) => return Ok(()),
+                Err(error) if is_busy(&error) && wait_for_others(tries) => tries += 1,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn create_tables(&mut self) -> rusqlite::Result<()> {
+        // Another process may have been faster.
+        if self.layout()?.is_none() {
+            self.0.execute_batch(TABLES)?;
+            self.0.pragma_update(None, "application_id", APPLICATION)?;
+            self.0.pragma_update(None, "user_version", LAYOUT)?;
+        }
+        Ok(())
+    }
+
+    /// Carries out `work` in one transaction, and commits.
+    fn write<X>(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> rusqlite::Result<X>,
+    ) -> rusqlite::Result<X> {
+        self.begin()?;
+        match work(self) {
+            Ok(done) => self.end().map(|()| done),
+            Err(error) => {
+                self.roll_back();
+                Err(error)
+            }
+        }
+    }
+
+    /// Begins a transaction that writes: waits for those of other processes.
+    pub(super) fn begin(&mut self) -> rusqlite::Result<()> {
+        self.0
+            .prepare_cached("BEGIN IMMEDIATE")?
+            .execute([])
+            .map(drop)
+    }
+
+    /// Commits. Where this fails, the outcome is not known before the file is opened again.
+    pub(super) fn end(&mut self) -> rusqlite::Result<()> {
+        self.0.prepare_cached("COMMIT")?.execute([]).map(drop)
+    }
+
+    /// Takes the transaction back, as far as SQLite has not done so itself.
+    pub(super) fn roll_back(&mut self) {
+        if !self.0.is_autocommit()
+            && let Err(error) = self.0.execute_batch("ROLLBACK")
+        {
+            tracing::warn!(%error, "a transaction could not be rolled back");
+        }
+    }
+
+    /// Changes with every commit of another connection.
+    pub(super) fn others_version(&self) -> rusqlite::Result<i64> {
+        self.0
+            .prepare_cached("PRAGMA data_version")?
+            .query_row([], |row| row.get(0))
+    }
+
+    pub(super) fn offer(&mut self, offer: &Offer) -> rusqlite::Result<Outcome> {
+        let mut insert = self.0.prepare_cached(
+            "INSERT INTO versions SELECT ?1, ?2, ?3
+             WHERE (SELECT max(seqno) FROM versions WHERE log = ?1) IS ?4",
+        )?;
+        let seen = offer.seen.map(seqno_to_sql);
+        let inserted = insert.execute(params![
+            offer.log.to_bytes(),
+            seqno_to_sql(offer.seqno()),
+            &offer.data[..],
+            seen
+        ])?;
+        Ok(if inserted == 1 {
+            Outcome::Taken
+        } else {
+            Outcome::Stale
+        })
+    }
+
+    pub(super) fn truncate(&mut self, truncation: &Truncation) -> rusqlite::Result<()> {
+        let mut delete = self.0.prepare_cached(
+            "DELETE FROM versions WHERE log = ?1 AND seqno < ?2
+             AND (SELECT max(seqno) FROM versions WHERE log = ?1) >= ?2",
+        )?;
+        let before = seqno_to_sql(truncation.before);
+        delete
+            .execute(params![truncation.log.to_bytes(), before])
+            .map(drop)
+    }
+
+    pub(super) fn take_over(&mut self, fence: Fence) -> rusqlite::Result<Result<(), Fenced>> {
+        if let Err(fenced) = fence.may_replace(self.fence()?) {
+            return Ok(Err(fenced));
+        }
+        let mut replace = self
+            .0
+            .prepare_cached("REPLACE INTO fence VALUES (1, ?1, ?2)")?;
+        replace.execute(params![
+            fence.epoch.number().cast_signed(),
+            fence.incarnation.number().to_be_bytes()
+        ])?;
+        Ok(Ok(()))
+    }
+
+    pub(super) fn fence(&self) -> rusqlite::Result<Option<Fence>> {
+        let mut select = self
+            .0
+            .prepare_cached("SELECT epoch, incarnation FROM fence")?;
+        let fence = select.query_row([], |row| {
+            Ok(Fence {
+                epoch: Epoch::new(row.get::<_, i64>(0)?.cast_unsigned()),
+                incarnation: Incarnation::new(u128::from_be_bytes(row.get(1)?)),
+            })
+        });
+        fence.optional()
+    }
+
+    pub(super) fn heads(&self, logs: &[LogId]) -> rusqlite::Result<Vec<Option<Version>>> {
+        let mut select = self.0.prepare_cached(
+            "SELECT seqno, data FROM versions WHERE log = ?1 ORDER BY seqno DESC LIMIT 1",
+        )?;
+        let heads = logs.iter().map(|log| {
+            let head = select.query_row([log.to_bytes()], read_version);
+            head.optional()
+        });
+        heads.collect()
+    }
+
+    pub(super) fn scan(&self, scans: &[Scan]) -> rusqlite::Result<Vec<Vec<Version>>> {
+        let mut select = self.0.prepare_cached(
+            "SELECT seqno, data FROM versions WHERE log = ?1 AND seqno >= ?2 ORDER BY seqno",
+        )?;
+        scans
+            .iter()
+            .map(|scan| scan_one(&mut select, scan))
+            .collect()
+    }
+
+    pub(super) fn list(
+        &self,
+        after: Option<LogId>,
+        logs_max: usize,
+    ) -> rusqlite::Result<Vec<LogId>> {
+        // One step of the index for each log, however many versions it has.
+        let mut next = self
+            .0
+            .prepare_cached("SELECT log FROM versions WHERE log > ?1 ORDER BY log LIMIT 1")?;
+        let mut after = after.map_or(Vec::new(), |log| log.to_bytes().to_vec());
+        let mut logs = Vec::new();
+        while logs.len() < logs_max {
+            let found = next.query_row([&after], |row| row.get::<_, Vec<u8>>(0));
+            let Some(found) = found.optional()? else {
+                break;
+            };
+            logs.extend(LogId::from_bytes(&found));
+            after = found;
+        }
+        Ok(logs)
+    }
+}
+
+fn scan_one(select: &mut CachedStatement<'_>, scan: &Scan) -> rusqlite::Result<Vec<Version>> {
+    let from = params![scan.log.to_bytes(), seqno_to_sql(scan.from)];
+    select.query_map(from, read_version)?.collect()
+}
+
+fn read_version(row: &Row<'_>) -> rusqlite::Result<Version> {
+    Ok(Version {
+        seqno: SeqNo::new(row.get::<_, i64>(0)?.cast_unsigned()),
+        data: row.get::<_, Vec<u8>>(1)?.into(),
+    })
+}
+
+/// No log has 2^63 versions; a number beyond is that of no version.
+fn seqno_to_sql(seqno: SeqNo) -> i64 {
+    i64::try_from(seqno.number()).unwrap_or(i64::MAX)
+}
+
+/// Trouble with a statement before the commit: the transaction is taken back.
+pub(super) fn failed(error: rusqlite::Error) -> ConsensusError {
+    ConsensusError::determinate(remedy(&error), error)
+}
+
+fn remedy(error: &rusqlite::Error) -> StorageErrorKind {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => StorageErrorKind::GiveUp,
+        Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
+            StorageErrorKind::Reopen
+        }
+        // Busy, a full disk, trouble that passes.
+        Some(_) => StorageErrorKind::Retry,
+        // What is in the table is not what we write there.
+        None => StorageErrorKind::GiveUp,
+    }
+}
+
+fn is_busy(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error_code();
+    matches!(
+        code,
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
+    )
+}
+
+/// Waits a little while another process writes. SQLite's own waiting grows with the tries, so that
+/// those that wait long wait ever longer: some starved for seconds.
+fn wait_for_others(tries: i32) -> bool {
+    thread::sleep(Duration::from_micros(fastrand::u64(100..1_000)));
+    tries < BUSY_TRIES_MAX
+}

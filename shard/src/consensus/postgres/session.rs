@@ -1,0 +1,470 @@
+//! One connection, and each statement.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use lowwater::StorageErrorKind;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, Connection, Row, Socket, Statement};
+
+use crate::id::{Epoch, Incarnation, LogId, SeqNo};
+
+use super::super::{ConsensusError, Fence, Fenced, Offer, Outcome, Scan, Truncation, Version};
+use super::tls::{Encrypted, Tls};
+
+const TABLES: &str = "
+    CREATE TABLE IF NOT EXISTS lowwater_versions (
+        log bytea NOT NULL,
+        seqno bigint NOT NULL CHECK (seqno > 0),
+        data bytea NOT NULL,
+        PRIMARY KEY (log, seqno)
+    );
+    CREATE TABLE IF NOT EXISTS lowwater_gate (
+        one boolean PRIMARY KEY CHECK (one),
+        epoch bigint,
+        incarnation bytea
+    );
+    INSERT INTO lowwater_gate VALUES (true) ON CONFLICT DO NOTHING";
+
+/// Who acknowledges before it is durable here loses what was acknowledged; who waits for standbys
+/// as well goes on doing so.
+const DURABLE: &str = "
+    SELECT set_config('synchronous_commit', 'on', false)
+    WHERE current_setting('synchronous_commit') IN ('off', 'local')";
+
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE";
+
+/// Shared by all that commit. In a statement of its own: the next one sees what was committed while
+/// this one waited.
+const GATE_SHARED: &str = "SELECT epoch, incarnation FROM lowwater_gate FOR SHARE";
+const GATE_ALONE: &str = "SELECT epoch, incarnation FROM lowwater_gate FOR UPDATE";
+
+/// The version that its writer has seen must be there and the next one not: nobody truncates
+/// meanwhile, so it is the latest. Two that offer one place meet in the primary key. In the order
+/// of the logs, so that no two transactions wait for each other.
+const OFFER: &str = "
+    INSERT INTO lowwater_versions (log, seqno, data)
+    SELECT o.log, o.seen + 1, o.data
+    FROM unnest($1::bytea[], $2::bigint[], $3::bytea[], $4::bigint[], $5::bytea[])
+        AS o (log, seen, data, epoch, incarnation)
+    WHERE CASE WHEN o.seen = 0
+            THEN NOT EXISTS (SELECT FROM lowwater_versions v WHERE v.log = o.log)
+            ELSE EXISTS (
+                SELECT FROM lowwater_versions v WHERE v.log = o.log AND v.seqno = o.seen)
+        END
+        AND (o.incarnation IS NULL OR EXISTS (
+            SELECT FROM lowwater_gate g
+            WHERE g.epoch = o.epoch AND g.incarnation = o.incarnation))
+    ORDER BY o.log
+    ON CONFLICT DO NOTHING
+    RETURNING log";
+
+const HEADS: &str = "
+    SELECT l.at, v.seqno, v.data
+    FROM unnest($1::bytea[]) WITH ORDINALITY AS l (log, at)
+    CROSS JOIN LATERAL (
+        SELECT seqno, data FROM lowwater_versions
+        WHERE log = l.log ORDER BY seqno DESC LIMIT 1
+    ) AS v";
+
+const SCAN: &str = "
+    SELECT s.at, v.seqno, v.data
+    FROM unnest($1::bytea[], $2::bigint[]) WITH ORDINALITY AS s (log, first, at)
+    JOIN lowwater_versions v ON v.log = s.log AND v.seqno >= s.first
+    ORDER BY s.at, v.seqno";
+
+const TRUNCATE: &str = "
+    DELETE FROM lowwater_versions v
+    USING unnest($1::bytea[], $2::bigint[]) AS t (log, before)
+    WHERE v.log = t.log AND v.seqno < t.before AND EXISTS (
+        SELECT FROM lowwater_versions h WHERE h.log = t.log AND h.seqno >= t.before)";
+
+/// One step of the index for each log, however many versions it has.
+const LIST: &str = "
+    WITH RECURSIVE logs (log, count) AS (
+        (SELECT log, 1::bigint FROM lowwater_versions WHERE log > $1 ORDER BY log LIMIT 1)
+        UNION ALL
+        SELECT v.log, logs.count + 1 FROM logs CROSS JOIN LATERAL (
+            SELECT log FROM lowwater_versions WHERE log > logs.log ORDER BY log LIMIT 1
+        ) AS v WHERE logs.count < $2
+    )
+    SELECT log FROM logs WHERE count <= $2 ORDER BY log";
+
+/// A connection with its statements.
+pub(super) struct Session {
+    client: Client,
+}
+
+/// What drives a connection.
+pub(super) type Driver = Connection<Socket, Encrypted>;
+
+/// One commit among those of a group, which have no log in common.
+pub(super) struct Commit {
+    fence: Option<Fence>,
+    offers: Vec<Offer>,
+    /// For each offer, whether an earlier one is for the same log: it is not even tried, for the
+    /// database says only which logs were written.
+    repeats: Vec<bool>,
+}
+
+impl Session {
+    /// Connects, in a task of its own.
+    pub(super) async fn connect(
+        server: &tokio_postgres::Config,
+        tls: &Tls,
+    ) -> Result<Self, ConsensusError> {
+        let (session, driver) = Session::connect_undriven(server, tls).await?;
+        tokio::spawn(async move {
+            if let Err(error) = driver.await {
+                tracing::debug!(%error, "a connection has ended");
+            }
+        });
+        session
+            .client
+            .batch_execute(DURABLE)
+            .await
+            .map_err(failed)?;
+        Ok(session)
+    }
+
+    /// Connects; the caller drives the connection.
+    pub(super) async fn connect_undriven(
+        server: &tokio_postgres::Config,
+        tls: &Tls,
+    ) -> Result<(Self, Driver), ConsensusError> {
+        let connected = server.connect(tls.clone()).await;
+        let (client, driver) = connected.map_err(unconnected)?;
+        Ok((Session { client }, driver))
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.client.is_closed()
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub(super) async fn create_tables(&self) -> Result<(), ConsensusError> {
+        let mut tries = 0;
+        loop {
+            match self.client.batch_execute(TABLES).await {
+                // Another process was faster, and the database does not like that.
+                Err(error) if tries < 10 && is_race(&error) => tries += 1,
+                created => return created.map_err(failed),
+            }
+        }
+    }
+
+    async fn prepare(&self, statement: &str) -> Result<Statement, ConsensusError> {
+        self.client.prepare(statement).await.map_err(failed)
+    }
+
+    pub(super) async fn heads(
+        &self,
+        logs: &[LogId],
+    ) -> Result<Vec<Option<Version>>, ConsensusError> {
+        let names = names(logs.iter().copied());
+        let statement = self.prepare(HEADS).await?;
+        let rows = self
+            .client
+            .query(&statement, &[&names])
+            .await
+            .map_err(failed)?;
+        let mut heads = vec![None; logs.len()];
+        for row in rows {
+            heads[place(&row)?] = Some(version(&row)?);
+        }
+        Ok(heads)
+    }
+
+    pub(super) async fn scan(&self, scans: &[Scan]) -> Result<Vec<Vec<Version>>, ConsensusError> {
+        let names = names(scans.iter().map(|scan| scan.log));
+        let from: Vec<i64> = scans.iter().map(|scan| to_sql(scan.from)).collect();
+        let statement = self.prepare(SCAN).await?;
+        let rows = self
+            .client
+            .query(&statement, &[&names, &from])
+            .await
+            .map_err(failed)?;
+        let mut found = vec![Vec::new(); scans.len()];
+        for row in rows {
+            found[place(&row)?].push(version(&row)?);
+        }
+        Ok(found)
+    }
+
+    pub(super) async fn list(
+        &self,
+        after: Option<LogId>,
+        logs_max: usize,
+    ) -> Result<Vec<LogId>, ConsensusError> {
+        let after = after.map_or(Vec::new(), |log| log.to_bytes().to_vec());
+        let logs_max = i64::try_from(logs_max).unwrap_or(i64::MAX);
+        let statement = self.prepare(LIST).await?;
+        let rows = self
+            .client
+            .query(&statement, &[&after, &logs_max])
+            .await
+            .map_err(failed)?;
+        let mut logs = Vec::with_capacity(rows.len());
+        for row in rows {
+            logs.extend(LogId::from_bytes(row.try_get(0).map_err(failed)?));
+        }
+        Ok(logs)
+    }
+
+    pub(super) async fn fence(&self) -> Result<Option<Fence>, ConsensusError> {
+        let gate = "SELECT epoch, incarnation FROM lowwater_gate";
+        let row = self.client.query_one(gate, &[]).await.map_err(failed)?;
+        fence(&row)
+    }
+
+    /// Offers all in one transaction and, as far as the database is concerned, in one round trip.
+    pub(super) async fn commit(
+        &self,
+        commits: &[Commit],
+    ) -> Result<Vec<Result<Vec<Outcome>, Fenced>>, ConsensusError> {
+        let offers = Offers::new(commits);
+        let (gate, offer) = tokio::join!(self.prepare(GATE_SHARED), self.prepare(OFFER));
+        let (gate, offer) = (gate?, offer?);
+        let parameters = offers.parameters();
+        // They are sent in this order when they are first polled; none waits for the one before.
+        let (begun, gate, taken, committed) = tokio::join!(
+            biased;
+            self.client.batch_execute(BEGIN),
+            self.client.query_one(&gate, &[]),
+            self.client.query(&offer, &parameters),
+            self.client.batch_execute("COMMIT"),
+        );
+        // What the database refuses takes the transaction back, whatever became of the commit.
+        begun.map_err(in_transaction)?;
+        let gate = gate.map_err(in_transaction)?;
+        let taken = taken.map_err(in_transaction)?;
+        committed.map_err(ConsensusError::indeterminate)?;
+        let mut logs = Vec::with_capacity(taken.len());
+        for row in &taken {
+            logs.push(
+                row.try_get::<_, &[u8]>(0)
+                    .map_err(ConsensusError::indeterminate)?,
+            );
+        }
+        logs.sort_unstable();
+        let current = fence(&gate)?;
+        let outcomes = commits.iter().map(|commit| commit.outcomes(current, &logs));
+        Ok(outcomes.collect())
+    }
+
+    pub(super) async fn truncate(&self, truncations: &[Truncation]) -> Result<(), ConsensusError> {
+        let names = names(truncations.iter().map(|truncation| truncation.log));
+        let before = truncations
+            .iter()
+            .map(|truncation| to_sql(truncation.before));
+        let before: Vec<i64> = before.collect();
+        let statement = self.prepare(TRUNCATE).await?;
+        self.alone(async |client, _| client.query(&statement, &[&names, &before]).await)
+            .await
+            .map(drop)
+    }
+
+    pub(super) async fn take_over(
+        &self,
+        next: Fence,
+    ) -> Result<Result<(), Fenced>, ConsensusError> {
+        let replace = "UPDATE lowwater_gate SET epoch = $1, incarnation = $2";
+        let replace = self.prepare(replace).await?;
+        let epoch = next.epoch.number().cast_signed();
+        let incarnation = next.incarnation.number().to_be_bytes().to_vec();
+        let taken = self.alone(async |client, current| {
+            let taken = next.may_replace(current);
+            if taken.is_ok() {
+                client.query(&replace, &[&epoch, &incarnation]).await?;
+            }
+            Ok(taken)
+        });
+        taken.await
+    }
+
+    /// Carries out `work` in a transaction while nobody commits; it may be repeated, so its outcome
+    /// need not be known.
+    async fn alone<X>(
+        &self,
+        work: impl AsyncFnOnce(&Client, Option<Fence>) -> Result<X, tokio_postgres::Error>,
+    ) -> Result<X, ConsensusError> {
+        self.client.batch_execute(BEGIN).await.map_err(failed)?;
+        let done = async {
+            let gate = self
+                .client
+                .query_one(GATE_ALONE, &[])
+                .await
+                .map_err(failed)?;
+            work(&self.client, fence(&gate)?).await.map_err(failed)
+        };
+        match done.await {
+            Ok(done) => {
+                let committed = self.client.batch_execute("COMMIT").await;
+                committed.map_err(ConsensusError::indeterminate)?;
+                Ok(done)
+            }
+            Err(error) => {
+                // Where this fails, the connection is lost, and the transaction with it.
+                let _ = self.client.batch_execute("ROLLBACK").await;
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Commit {
+    pub(super) fn new(fence: Option<Fence>, offers: Vec<Offer>) -> Self {
+        let mut logs = BTreeSet::new();
+        let repeats = offers.iter().map(|offer| !logs.insert(offer.log));
+        Commit {
+            fence,
+            repeats: repeats.collect(),
+            offers,
+        }
+    }
+
+    /// The logs that it offers to.
+    pub(super) fn logs(&self) -> impl Iterator<Item = LogId> {
+        self.offers.iter().map(|offer| offer.log)
+    }
+
+    /// The offers that are tried.
+    fn tried(&self) -> impl Iterator<Item = &Offer> {
+        let offers = self.offers.iter().zip(&self.repeats);
+        offers
+            .filter(|(_, repeats)| !**repeats)
+            .map(|(offer, _)| offer)
+    }
+
+    /// What became of it, given who was in charge and which logs were written.
+    fn outcomes(&self, current: Option<Fence>, taken: &[&[u8]]) -> Result<Vec<Outcome>, Fenced> {
+        if self.fence.is_some() && self.fence != current {
+            return Err(Fenced { by: current });
+        }
+        let outcome = |(offer, repeats): (&Offer, &bool)| {
+            let name = offer.log.to_bytes();
+            match taken.binary_search(&&name[..]) {
+                Ok(_) if !repeats => Outcome::Taken,
+                Ok(_) | Err(_) => Outcome::Stale,
+            }
+        };
+        let offers = self.offers.iter().zip(&self.repeats);
+        Ok(offers.map(outcome).collect())
+    }
+}
+
+/// The offers of a group, in columns.
+#[derive(Default)]
+struct Offers<'a> {
+    logs: Vec<Vec<u8>>,
+    seen: Vec<i64>,
+    data: Vec<&'a [u8]>,
+    epochs: Vec<Option<i64>>,
+    incarnations: Vec<Option<Vec<u8>>>,
+}
+
+impl<'a> Offers<'a> {
+    fn new(commits: &'a [Commit]) -> Self {
+        let mut offers = Offers::default();
+        for commit in commits {
+            let epoch = commit.fence.map(|fence| fence.epoch.number().cast_signed());
+            let incarnation = commit
+                .fence
+                .map(|fence| fence.incarnation.number().to_be_bytes());
+            for offer in commit.tried() {
+                offers.logs.push(offer.log.to_bytes().to_vec());
+                offers.seen.push(offer.seen.map_or(0, to_sql));
+                offers.data.push(&offer.data);
+                offers.epochs.push(epoch);
+                offers.incarnations.push(incarnation.map(Vec::from));
+            }
+        }
+        offers
+    }
+
+    fn parameters(&self) -> [&(dyn tokio_postgres::types::ToSql + Sync); 5] {
+        [
+            &self.logs,
+            &self.seen,
+            &self.data,
+            &self.epochs,
+            &self.incarnations,
+        ]
+    }
+}
+
+fn names(logs: impl Iterator<Item = LogId>) -> Vec<Vec<u8>> {
+    logs.map(|log| log.to_bytes().to_vec()).collect()
+}
+
+/// No log has 2^63 versions; a number beyond is that of no version.
+fn to_sql(seqno: SeqNo) -> i64 {
+    i64::try_from(seqno.number()).unwrap_or(i64::MAX - 1)
+}
+
+/// Which of the questions a row answers: the database counts from 1.
+fn place(row: &Row) -> Result<usize, ConsensusError> {
+    let at: i64 = row.try_get(0).map_err(failed)?;
+    Ok(usize::try_from(at - 1).expect("the database counts what we have asked"))
+}
+
+fn version(row: &Row) -> Result<Version, ConsensusError> {
+    let seqno: i64 = row.try_get(1).map_err(failed)?;
+    let data: &[u8] = row.try_get(2).map_err(failed)?;
+    Ok(Version {
+        seqno: SeqNo::new(seqno.cast_unsigned()),
+        data: Bytes::copy_from_slice(data),
+    })
+}
+
+fn fence(gate: &Row) -> Result<Option<Fence>, ConsensusError> {
+    let epoch: Option<i64> = gate.try_get(0).map_err(failed)?;
+    let incarnation: Option<&[u8]> = gate.try_get(1).map_err(failed)?;
+    let incarnation = incarnation.and_then(|bytes| <[u8; 16]>::try_from(bytes).ok());
+    Ok(epoch.zip(incarnation).map(|(epoch, incarnation)| Fence {
+        epoch: Epoch::new(epoch.cast_unsigned()),
+        incarnation: Incarnation::new(u128::from_be_bytes(incarnation)),
+    }))
+}
+
+/// Trouble with what was only read, or may be repeated.
+pub(super) fn failed(error: tokio_postgres::Error) -> ConsensusError {
+    ConsensusError::determinate(remedy(&error), error)
+}
+
+/// Trouble while a transaction was under way whose commit was already sent.
+fn in_transaction(error: tokio_postgres::Error) -> ConsensusError {
+    if error.as_db_error().is_some() {
+        failed(error)
+    } else {
+        ConsensusError::indeterminate(error)
+    }
+}
+
+fn unconnected(error: tokio_postgres::Error) -> ConsensusError {
+    // Wrong password, no such database: to ask again does not help. Where nobody answers, it may.
+    failed(error)
+}
+
+fn remedy(error: &tokio_postgres::Error) -> StorageErrorKind {
+    let Some(code) = error.code() else {
+        return StorageErrorKind::Retry;
+    };
+    // The classes of what is wrong with who we are, what there is, or what we may.
+    match &code.code()[..2] {
+        "28" | "3D" | "3F" | "42" | "0A" => StorageErrorKind::GiveUp,
+        _ => StorageErrorKind::Retry,
+    }
+}
+
+fn is_race(error: &tokio_postgres::Error) -> bool {
+    let races = [
+        SqlState::UNIQUE_VIOLATION,
+        SqlState::DUPLICATE_TABLE,
+        SqlState::DUPLICATE_OBJECT,
+    ];
+    error.code().is_some_and(|code| races.contains(code))
+}

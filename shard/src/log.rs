@@ -1,0 +1,398 @@
+//! One log as a process sees it: the record that it leads to, and what to write next.
+
+use std::fmt;
+
+use lowwater::ShardId;
+
+use crate::consensus::{Offer, Scan, Truncation, Version};
+use crate::format::{Body, Format, FormatError, decode, encode};
+use crate::id::{LogId, Nonce, SeqNo};
+use crate::record::{Misfit, Record};
+
+/// How many versions stay behind the latest one at least: the outcome of a write is decided by
+/// looking at the version that it would be, as long as that is there.
+const VERSIONS_KEPT: u64 = 8;
+
+/// A log of one shard, as far as it was read.
+#[derive(Clone, Debug)]
+pub struct Log<R> {
+    id: LogId,
+    /// The latest version that was read; `None` before the first.
+    seen: Option<SeqNo>,
+    record: R,
+    /// How large the latest full version is.
+    full_bytes: usize,
+    /// How large the differences behind it are together.
+    difference_bytes: usize,
+    /// The latest full version; everything before it can be truncated.
+    full: SeqNo,
+    /// What we have truncated already.
+    truncated: SeqNo,
+}
+
+/// A version that was not yet offered.
+#[derive(Clone, Debug)]
+#[must_use = "nothing is written yet"]
+pub struct Proposal<R: Record> {
+    /// To offer it to the store.
+    pub(crate) offer: Offer,
+    /// Tells whether it was this one that was taken.
+    pub(crate) nonce: Nonce,
+    changes: Vec<R::Change>,
+    /// Whether the offer is the full record.
+    is_full: bool,
+}
+
+/// A log that cannot be read: it was damaged, or is not ours.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct LogError {
+    /// The log.
+    pub log: LogId,
+    /// The version, if it is one that is at fault.
+    pub seqno: SeqNo,
+    /// What is wrong with it.
+    pub fault: LogFault,
+}
+
+/// What is wrong with a version of a log.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LogFault {
+    /// Its bytes are no version.
+    #[error(transparent)]
+    Format(#[from] FormatError),
+    /// It does not fit what comes before.
+    #[error(transparent)]
+    Misfit(#[from] Misfit),
+    /// It is missing, and there is no full version behind it.
+    #[error("it is missing")]
+    Missing,
+}
+
+impl fmt::Display for LogError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let LogError { log, seqno, fault } = self;
+        write!(f, "version {seqno} of {log} cannot be read: {fault}")
+    }
+}
+
+impl<R: Format> Log<R> {
+    /// A shard's log, of which nothing was read yet.
+    pub fn new(shard: ShardId) -> Self {
+        Log {
+            id: LogId {
+                shard,
+                kind: R::KIND,
+            },
+            seen: None,
+            record: R::initial(),
+            full_bytes: 0,
+            difference_bytes: 0,
+            full: SeqNo::FIRST,
+            truncated: SeqNo::FIRST,
+        }
+    }
+
+    /// Its name.
+    pub fn id(&self) -> LogId {
+        self.id
+    }
+
+    /// The latest version that was read.
+    pub fn seen(&self) -> Option<SeqNo> {
+        self.seen
+    }
+
+    /// The record that it leads to.
+    pub fn record(&self) -> &R {
+        &self.record
+    }
+
+    /// What to read to know the latest.
+    pub fn scan(&self) -> Scan {
+        Scan {
+            log: self.id,
+            from: self.next_seqno(),
+        }
+    }
+
+    fn next_seqno(&self) -> SeqNo {
+        self.seen.map_or(SeqNo::FIRST, SeqNo::next)
+    }
+
+    /// Takes in what a [`scan`](Log::scan) has found.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read; the log is as if nothing had been read then.
+    pub fn follow(&mut self, versions: &[Version]) -> Result<(), LogError> {
+        let followed = self.follow_on(versions);
+        if followed.is_err() {
+            *self = Log::new(self.id.shard);
+        }
+        followed
+    }
+
+    fn follow_on(&mut self, versions: &[Version]) -> Result<(), LogError> {
+        let mut behind = Vec::new();
+        // From the back: what is before a full version need not be read.
+        for version in versions.iter().rev() {
+            let (_, body) = decode::<R>(self.id, version.seqno, &version.data)
+                .map_err(|fault| self.fault(version.seqno, fault))?;
+            let is_full = matches!(body, Body::Full(_));
+            behind.push((version, body));
+            if is_full {
+                break;
+            }
+        }
+        let mut behind = behind.into_iter().rev();
+        behind.try_for_each(|(version, body)| self.read(version, body))
+    }
+
+    fn read(&mut self, version: &Version, body: Body<R>) -> Result<(), LogError> {
+        let seqno = version.seqno;
+        match body {
+            Body::Full(record) => {
+                self.record = record;
+                self.full = seqno;
+                self.full_bytes = version.data.len();
+                self.difference_bytes = 0;
+            }
+            Body::Difference(changes) => {
+                if self.seen.is_none() || seqno != self.next_seqno() {
+                    return Err(self.fault(self.next_seqno(), LogFault::Missing));
+                }
+                apply(&mut self.record, &changes, seqno)
+                    .map_err(|fault| self.fault(seqno, fault))?;
+                self.difference_bytes += version.data.len();
+            }
+        }
+        self.seen = Some(seqno);
+        Ok(())
+    }
+
+    fn fault(&self, seqno: SeqNo, fault: impl Into<LogFault>) -> LogError {
+        LogError {
+            log: self.id,
+            seqno,
+            fault: fault.into(),
+        }
+    }
+
+    /// The next version: what a command has decided.
+    ///
+    /// It is a difference, or full once the differences together are as large as the last full one:
+    /// so neither what is written nor what is read grows with the record, but for a factor of two.
+    ///
+    /// # Panics
+    ///
+    /// If the changes were not decided on this record.
+    pub fn propose(&self, changes: Vec<R::Change>) -> Proposal<R> {
+        let (seqno, nonce) = (self.next_seqno(), Nonce::random());
+        let body = Body::<R>::Difference(changes);
+        let mut data = encode(self.id, seqno, nonce, &body);
+        let Body::Difference(changes) = body else {
+            unreachable!("it was just made one")
+        };
+        let is_full = self.seen.is_none() || self.difference_bytes + data.len() >= self.full_bytes;
+        if is_full {
+            let mut next = self.record.clone();
+            apply(&mut next, &changes, seqno).expect(DECIDED);
+            data = encode(self.id, seqno, nonce, &Body::Full(next));
+        }
+        let (log, seen) = (self.id, self.seen);
+        Proposal {
+            offer: Offer { log, seen, data },
+            nonce,
+            changes,
+            is_full,
+        }
+    }
+
+    /// The proposal was taken: it is the latest version.
+    ///
+    /// # Panics
+    ///
+    /// If it was not proposed to this log as it is.
+    pub fn accept(&mut self, proposal: Proposal<R>) {
+        let Proposal {
+            offer,
+            changes,
+            is_full,
+            ..
+        } = proposal;
+        assert_eq!(
+            offer.seen, self.seen,
+            "the proposal was made to another version"
+        );
+        let seqno = offer.seqno();
+        apply(&mut self.record, &changes, seqno).expect(DECIDED);
+        if is_full {
+            self.full = seqno;
+            self.full_bytes = offer.data.len();
+            self.difference_bytes = 0;
+        } else {
+            self.difference_bytes += offer.data.len();
+        }
+        self.seen = Some(seqno);
+    }
+
+    /// What can be truncated by now, if it is worth while; it counts as truncated from then on.
+    pub fn truncation(&mut self) -> Option<Truncation> {
+        let seen = self.seen?.number();
+        let kept = SeqNo::new(seen.saturating_sub(VERSIONS_KEPT));
+        let before = self.full.min(kept);
+        let gain = before.number().saturating_sub(self.truncated.number());
+        if gain < VERSIONS_KEPT {
+            return None;
+        }
+        self.truncated = before;
+        Some(Truncation {
+            log: self.id,
+            before,
+        })
+    }
+}
+
+const DECIDED: &str = "a command decides only what fits its record";
+
+fn apply<R: Record>(record: &mut R, changes: &[R::Change], seqno: SeqNo) -> Result<(), Misfit> {
+    let mut changes = changes.iter();
+    changes.try_for_each(|change| record.apply(change, seqno))
+}
+
+#[cfg(test)]
+mod tests {
+    use lowwater::Since;
+
+    use super::*;
+    use crate::id::{Epoch, ReaderId};
+    use crate::record::SinceRecord;
+
+    type Sinces = Log<SinceRecord<u64>>;
+
+    const EPOCH: Epoch = Epoch::new(1);
+
+    /// A log that its writer has in memory, and the versions that it wrote.
+    struct Written {
+        log: Sinces,
+        versions: Vec<Version>,
+    }
+
+    impl Written {
+        fn new() -> Self {
+            Written {
+                log: Log::new(ShardId::new(1)),
+                versions: Vec::new(),
+            }
+        }
+
+        fn write(&mut self, change: Vec<<SinceRecord<u64> as Record>::Change>) {
+            let proposal = self.log.propose(change);
+            self.versions.push(Version {
+                seqno: proposal.offer.seqno(),
+                data: proposal.offer.data.clone(),
+            });
+            self.log.accept(proposal);
+        }
+
+        fn open(&mut self, reader: u128) {
+            let record = self.log.record();
+            let decided = record.open_critical(ReaderId::new(reader), EPOCH);
+            self.write(decided.changes);
+        }
+
+        fn downgrade(&mut self, to: u64) {
+            let since = Since::at(to);
+            let me = ReaderId::new(1);
+            let record = self.log.record();
+            let decided = record.compare_and_downgrade(me, EPOCH, EPOCH, &since);
+            self.write(decided.unwrap().changes);
+        }
+
+        fn bytes(&self) -> usize {
+            self.versions.iter().map(|version| version.data.len()).sum()
+        }
+    }
+
+    #[test]
+    fn whoever_reads_a_log_from_anywhere_comes_to_the_record_of_its_writer() {
+        let mut written = Written::new();
+        (1..=20).for_each(|reader| written.open(reader));
+        (1..=100).for_each(|to| written.downgrade(to));
+        for read_before in 0..=written.versions.len() {
+            let mut reader = Sinces::new(ShardId::new(1));
+            let (first, rest) = written.versions.split_at(read_before);
+            reader.follow(first).unwrap();
+            reader.follow(rest).unwrap();
+            assert_eq!(reader.record(), written.log.record());
+            assert_eq!(reader.seen(), written.log.seen());
+            assert_eq!(reader.full, written.log.full);
+            assert_eq!(reader.difference_bytes, written.log.difference_bytes);
+        }
+    }
+
+    #[test]
+    fn what_a_downgrade_writes_does_not_grow_with_the_record() {
+        let bytes_per_downgrade = |readers| {
+            let mut written = Written::new();
+            (1..=readers).for_each(|reader| written.open(reader));
+            let before = written.bytes();
+            (1..=10_000).for_each(|to| written.downgrade(to));
+            (written.bytes() - before) / 10_000
+        };
+        let (few, many) = (bytes_per_downgrade(1), bytes_per_downgrade(1_000));
+        assert!(
+            many <= 2 * few,
+            "{few} bytes with one reader, {many} with a thousand"
+        );
+    }
+
+    /// However far the full versions are apart.
+    #[test]
+    fn what_was_truncated_is_not_needed() {
+        for readers in [1, 5, 300] {
+            let mut written = Written::new();
+            (1..=readers).for_each(|reader| written.open(reader));
+            let (mut truncated, mut versions_max) = (0, 0);
+            for to in 1..=600 {
+                written.downgrade(to);
+                if let Some(truncation) = written.log.truncation() {
+                    let kept = |version: &Version| version.seqno >= truncation.before;
+                    written.versions.retain(kept);
+                    truncated += 1;
+                    versions_max = versions_max.max(written.versions.len());
+                }
+                let mut reader = Sinces::new(ShardId::new(1));
+                reader.follow(&written.versions).unwrap();
+                assert_eq!(reader.record(), written.log.record());
+            }
+            assert!(
+                (2..=80).contains(&truncated),
+                "{truncated} times, {readers} readers"
+            );
+            assert!(
+                versions_max < 300,
+                "{versions_max} versions stay, {readers} readers"
+            );
+        }
+    }
+
+    #[test]
+    fn a_version_that_is_missing_is_found_out_and_nothing_is_kept() {
+        let mut written = Written::new();
+        (1..=20).for_each(|reader| written.open(reader));
+        (1..=10).for_each(|to| written.downgrade(to));
+        let missing = written.versions.len() - 2;
+        assert!(
+            SeqNo::new(missing as u64) > written.log.full,
+            "differences are at the end"
+        );
+        written.versions.remove(missing);
+        let mut reader = Sinces::new(ShardId::new(1));
+        let error = reader.follow(&written.versions).unwrap_err();
+        assert_eq!(error.fault, LogFault::Missing);
+        assert_eq!(error.seqno, SeqNo::new(missing as u64 + 1));
+        assert_eq!(reader.seen(), None);
+        assert_eq!(*reader.record(), SinceRecord::initial());
+    }
+}

@@ -1,0 +1,104 @@
+//! Opening stores: what is created, what is refused, what is never shown.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use lowwater_shard::consensus::embedded::{EmbeddedConsensus, OpenError};
+use lowwater_shard::consensus::postgres::{AddressError, PostgresConfig, PostgresConsensus};
+use rusqlite::Connection;
+use tempfile::TempDir;
+
+#[test]
+fn a_folder_is_created_for_its_owner_alone() {
+    let parent = TempDir::new().unwrap();
+    let folder = parent.path().join("some/where/store");
+    let store = EmbeddedConsensus::open(&folder).unwrap();
+    assert_eq!(store.folder(), folder);
+    let mode = fs::metadata(&folder).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+}
+
+#[test]
+fn another_applications_database_is_refused_and_left_alone() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("records.sqlite");
+    let other = Connection::open(&file).unwrap();
+    other.execute_batch("CREATE TABLE theirs (x)").unwrap();
+    drop(other);
+    let before = fs::read(&file).unwrap();
+    let refused = EmbeddedConsensus::open(folder.path()).unwrap_err();
+    assert!(matches!(refused, OpenError::Foreign), "{refused}");
+    assert_eq!(fs::read(&file).unwrap(), before);
+}
+
+#[test]
+fn a_file_that_is_no_database_is_refused_and_left_alone() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("records.sqlite");
+    let text = "This is not a database, but it is somebody's.".repeat(100);
+    fs::write(&file, &text).unwrap();
+    let refused = EmbeddedConsensus::open(folder.path()).unwrap_err();
+    assert!(matches!(refused, OpenError::Sqlite(_)), "{refused}");
+    assert_eq!(fs::read_to_string(&file).unwrap(), text);
+}
+
+#[test]
+fn a_store_of_a_later_version_is_refused() {
+    let folder = TempDir::new().unwrap();
+    drop(EmbeddedConsensus::open(folder.path()).unwrap());
+    let later = Connection::open(folder.path().join("records.sqlite")).unwrap();
+    later.pragma_update(None, "user_version", 2).unwrap();
+    drop(later);
+    let refused = EmbeddedConsensus::open(folder.path()).unwrap_err();
+    assert!(matches!(refused, OpenError::UnknownLayout(2)), "{refused}");
+}
+
+const PASSWORD: &str = "hunter2swordfish";
+
+#[test]
+fn a_password_is_never_shown() {
+    // A port where nobody answers, and one that a server may have.
+    let address = format!("postgres://me:{PASSWORD}@127.0.0.1:1/db?sslmode=disable");
+    let config = PostgresConfig::new(&address).unwrap();
+    let mut shown = format!("{config:?} {config:#?}");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let error = runtime
+        .block_on(PostgresConsensus::open(config))
+        .unwrap_err();
+    shown += &format!("{error} {error:?}");
+    assert!(shown.contains("127.0.0.1"));
+    assert!(!shown.contains(PASSWORD), "{shown}");
+}
+
+#[test]
+fn an_address_that_cannot_be_read_is_not_shown_either() {
+    for address in [
+        format!("postgres://me@host/db?{PASSWORD}={PASSWORD}"),
+        format!("password={PASSWORD} port={PASSWORD}"),
+        format!("{PASSWORD}=1"),
+        PASSWORD.to_owned(),
+    ] {
+        let error = PostgresConfig::new(&address).unwrap_err();
+        assert_eq!(error, AddressError);
+        assert!(!format!("{error} {error:?}").contains(PASSWORD));
+    }
+}
+
+/// Whatever the server offers, it has no certificate that the system knows.
+#[test]
+fn encryption_that_was_asked_for_is_not_given_up() {
+    let Ok(server) = std::env::var("LOWWATER_TEST_POSTGRES") else {
+        // The conformance suite says what is missing, and fails in CI.
+        return;
+    };
+    let separator = if server.contains('?') { '&' } else { '?' };
+    let config = PostgresConfig::new(&format!("{server}{separator}sslmode=require")).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    assert!(runtime.block_on(PostgresConsensus::open(config)).is_err());
+}

@@ -1,0 +1,204 @@
+//! An engine on durable shards.
+#![expect(clippy::unwrap_used, reason = "what a test does not expect fails it")]
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use lowwater::{
+    Client, Collection, Config, Description, Engine, Event, ReadPolicy, ShardId, Since,
+    StorageErrorKind, Upper,
+};
+use lowwater_shard::consensus::embedded::EmbeddedConsensus;
+use lowwater_shard::consensus::{Consensus, Fence};
+use lowwater_shard::record::{DataRecord, NewBatch, SinceRecord};
+use lowwater_shard::{Epoch, Incarnation, Log, ReaderId, ShardStorage, Transactor};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+const READER: ReaderId = ReaderId::new(1);
+
+/// A controller and the runtime of its storage.
+struct Controller {
+    client: Client<u64, u64>,
+    engine: lowwater::EngineThread,
+    _runtime: Runtime,
+}
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap()
+}
+
+fn open(folder: &Path) -> Arc<dyn Consensus> {
+    Arc::new(EmbeddedConsensus::open(folder).unwrap())
+}
+
+impl Controller {
+    fn start(folder: &Path, epoch: u64) -> Self {
+        let runtime = runtime();
+        let store = open(folder);
+        let fence = Fence {
+            epoch: Epoch::new(epoch),
+            incarnation: Incarnation::random(),
+        };
+        runtime.block_on(store.take_over(fence)).unwrap().unwrap();
+        let storage = ShardStorage::spawn(runtime.handle(), store, READER, fence);
+        let config = Config {
+            downgrade_interval: Duration::from_millis(1),
+            ..Config::default()
+        };
+        let (engine, client) = Engine::new(config, storage).unwrap();
+        Controller {
+            client,
+            engine: engine.spawn().unwrap(),
+            _runtime: runtime,
+        }
+    }
+
+    /// Creates collections that keep ten, each on the shard of its number.
+    fn create(&self, collections: u64) -> Vec<Collection<u64, u64>> {
+        let lag = ReadPolicy::lag_writes_by(10, 1).unwrap();
+        let new = |id: u64| Description::new(id, lag.clone()).shard(ShardId::new(id.into()));
+        self.client
+            .create((0..collections).map(new).collect())
+            .wait()
+            .unwrap()
+    }
+
+    fn stop(self) {
+        self.client.stop().wait().unwrap();
+        self.engine.join().unwrap();
+    }
+}
+
+/// Another process, that writes to a shard up to here.
+fn write(folder: &Path, shard: u128, upper: u64) {
+    runtime().block_on(async {
+        let mut log = Log::<DataRecord<u64>>::new(ShardId::new(shard));
+        let writer = Transactor::new(open(folder), None);
+        let append = |record: &DataRecord<u64>| {
+            let batch = NewBatch::empty(record.upper().clone(), Upper::at(upper)).unwrap();
+            record.compare_and_append(batch)
+        };
+        writer.carry_out(&mut log, append).await.unwrap();
+    });
+}
+
+fn durable_since(folder: &Path, shard: u128) -> Since<u64> {
+    runtime().block_on(async {
+        let mut log = Log::<SinceRecord<u64>>::new(ShardId::new(shard));
+        let reader = Transactor::new(open(folder), None);
+        reader
+            .refresh(&mut [&mut log])
+            .await
+            .unwrap()
+            .remove(0)
+            .unwrap();
+        log.record().since().clone()
+    })
+}
+
+/// Waits until something is so; fails when it stays away.
+fn comes_true(mut is_so: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(
+            began.elapsed() < Duration::from_secs(60),
+            "it does not come true"
+        );
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_since_becomes_durable_and_a_new_controller_goes_on_from_there() {
+    let folder = TempDir::new().unwrap();
+    let first = Controller::start(folder.path(), 1);
+    let collections = first.create(3);
+    write(folder.path(), 1, 100);
+    collections[1].wait_for_upper_past([99]).wait().unwrap();
+    comes_true(|| collections[1].durable_since() == Since::at(90));
+    assert_eq!(durable_since(folder.path(), 1), Since::at(90));
+    assert_eq!(durable_since(folder.path(), 2), Since::minimum());
+    first.stop();
+
+    write(folder.path(), 1, 200);
+    let second = Controller::start(folder.path(), 2);
+    let collections = second.create(3);
+    assert_eq!(collections[1].upper(), Upper::at(200));
+    comes_true(|| collections[1].durable_since() == Since::at(190));
+    second.stop();
+    assert_eq!(durable_since(folder.path(), 1), Since::at(190));
+}
+
+#[test]
+fn what_is_left_to_write_is_written_when_the_engine_stops() {
+    let folder = TempDir::new().unwrap();
+    let controller = Controller::start(folder.path(), 1);
+    let collections = controller.create(500);
+    let uppers = (0..500).map(|id| (id, Upper::at(1_000 + id))).collect();
+    controller.client.report_uppers(uppers).wait().unwrap();
+    drop(collections);
+    controller.stop();
+    for shard in [0, 7, 499] {
+        let since = Since::at(990 + u64::try_from(shard).unwrap());
+        assert_eq!(durable_since(folder.path(), shard), since);
+    }
+}
+
+#[test]
+fn an_upper_that_jumps_to_the_end_is_seen() {
+    let folder = TempDir::new().unwrap();
+    let controller = Controller::start(folder.path(), 1);
+    let collections = controller.create(1);
+    runtime().block_on(async {
+        let mut log = Log::<DataRecord<u64>>::new(ShardId::new(0));
+        let writer = Transactor::new(open(folder.path()), None);
+        let seal = |record: &DataRecord<u64>| {
+            let batch = NewBatch::empty(record.upper().clone(), Upper::sealed()).unwrap();
+            record.compare_and_append(batch)
+        };
+        writer.carry_out(&mut log, seal).await.unwrap();
+    });
+    collections[0]
+        .wait_for_upper_past([u64::MAX])
+        .wait()
+        .unwrap();
+    assert!(collections[0].upper().is_sealed());
+    controller.stop();
+}
+
+#[test]
+fn a_dropped_collection_makes_its_shards_since_empty() {
+    let folder = TempDir::new().unwrap();
+    let controller = Controller::start(folder.path(), 1);
+    drop(controller.create(2));
+    controller.client.drop_collections(vec![1]).wait().unwrap();
+    comes_true(|| durable_since(folder.path(), 1).is_gone());
+    assert_eq!(durable_since(folder.path(), 0), Since::minimum());
+    controller.stop();
+}
+
+#[test]
+fn a_controller_that_was_overtaken_moves_nothing_and_says_why() {
+    let folder = TempDir::new().unwrap();
+    let old = Controller::start(folder.path(), 1);
+    let collections = old.create(1);
+    let mut events = old.client.events();
+    let new = Controller::start(folder.path(), 2);
+    let uppers = vec![(0, Upper::at(100))];
+    old.client.report_uppers(uppers).wait().unwrap();
+    let heard = events.wait().unwrap().event;
+    let Event::SinceNotWritten { error, .. } = heard else {
+        panic!("{heard:?}")
+    };
+    assert_eq!(error.kind(), StorageErrorKind::GiveUp);
+    assert!(error.to_string().contains("epoch 2"), "{error}");
+    assert_eq!(collections[0].durable_since(), Since::minimum());
+    assert_eq!(durable_since(folder.path(), 0), Since::minimum());
+    new.stop();
+}
