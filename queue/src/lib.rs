@@ -114,7 +114,9 @@
 //! By loom models of every protocol, and by mutants, each of which makes a model fail: `loom-tests`
 //! says how to run both. Loom does not know `SegQueue`, so that the models run on a stand-in that
 //! promises less, and they do not cover `papaya`. By stress tests under real threads, also under
-//! AddressSanitizer with its leak detection, and under ThreadSanitizer:
+//! AddressSanitizer with its leak detection, and under ThreadSanitizer (which, where std is not built
+//! for it, does not see that the end of a scope waits for its threads: a report of what a test frees
+//! after its scope is a false one):
 //!
 //! ```text
 //! RUSTFLAGS="-Zsanitizer=address" CARGO_TARGET_DIR=target/asan \
