@@ -51,6 +51,7 @@ pub mod format;
 pub mod consensus;
 mod log;
 mod transact;
+mod hub;
 mod storage;
 
 pub use id::{
