@@ -54,7 +54,7 @@ mod transact;
 mod storage;
 
 pub use id::{
-    BatchId, Epoch, Incarnation, LogId, LogKind, Nonce, PartId, ReaderId, SchemaId, SeqNo,
+    BatchId, Epoch, Incarnation, LogId, LogKind, Nonce, PartId, PartName, ReaderId, SchemaId, SeqNo,
 };
 pub use log::{Log, LogError, LogFault, Proposal};
 pub use schema::{Column, ColumnKind, Schema, SchemaError};
