@@ -46,6 +46,7 @@
 mod time;
 mod id;
 mod schema;
+mod updates;
 pub mod record;
 pub mod format;
 pub mod consensus;
@@ -61,3 +62,4 @@ pub use schema::{Column, ColumnKind, Schema, SchemaError};
 pub use storage::ShardStorage;
 pub use time::ShardTime;
 pub use transact::{CommandError, StoreTrouble, Task, Transactor};
+pub use updates::{Updates, UpdatesError};

@@ -135,7 +135,7 @@ fn read_schema(reader: &mut Reader) -> Result<Schema, FormatError> {
             nullable: reader.flag()?,
         })
     })?;
-    Schema::new(columns).map_err(|_| FormatError::Malformed("a column occurs twice"))
+    Schema::new(columns).map_err(|_| FormatError::Malformed("these columns are no schema"))
 }
 
 fn write_batch<T: ShardTime>(writer: &mut Writer, batch: &Batch<T>) {
