@@ -47,6 +47,7 @@ mod time;
 mod id;
 mod schema;
 mod updates;
+pub mod inline;
 pub mod record;
 pub mod format;
 pub mod consensus;

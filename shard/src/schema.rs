@@ -125,7 +125,7 @@ impl Schema {
 
 impl ColumnKind {
     /// All kinds, in the order of their codes in the stored form, which is for ever.
-    const ALL: [ColumnKind; 8] = [
+    pub(crate) const ALL: [ColumnKind; 8] = [
         ColumnKind::Bool,
         ColumnKind::Int32,
         ColumnKind::Int64,

@@ -2,6 +2,8 @@
 
 mod consolidate;
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 
 use std::sync::Arc;

@@ -52,6 +52,11 @@ impl Writer {
         self.0.push(number as u8);
     }
 
+    /// Small numbers on either side of zero take few bytes.
+    pub(crate) fn zigzag(&mut self, number: i64) {
+        self.number((number << 1 ^ number >> 63).cast_unsigned());
+    }
+
     pub(crate) fn count(&mut self, count: usize) {
         self.number(count as u64);
     }
@@ -147,6 +152,16 @@ impl Reader {
         Err(TOO_LARGE)
     }
 
+    pub(crate) fn zigzag(&mut self) -> Result<i64, FormatError> {
+        let number = self.number()?;
+        Ok((number >> 1).cast_signed() ^ -(number & 1).cast_signed())
+    }
+
+    pub(crate) fn eight(&mut self) -> Result<[u8; 8], FormatError> {
+        let bytes = self.raw(8)?;
+        Ok((*bytes).try_into().expect("these are eight"))
+    }
+
     pub(crate) fn count(&mut self) -> Result<usize, FormatError> {
         usize::try_from(self.number()?).map_err(|_| TOO_LARGE)
     }
@@ -215,6 +230,15 @@ mod tests {
             let mut reader = reader(writer.finish());
             assert_eq!(reader.number(), Ok(number));
             assert_eq!(reader.end(), Ok(()));
+        }
+    }
+
+    #[test]
+    fn numbers_on_either_side_of_zero_are_read_as_they_were_written() {
+        for number in [0, -1, 1, -64, 63, i64::MIN, i64::MAX] {
+            let mut writer = Writer::new();
+            writer.zigzag(number);
+            assert_eq!(reader(writer.finish()).zigzag(), Ok(number));
         }
     }
 
