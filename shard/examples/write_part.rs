@@ -56,7 +56,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             ])),
         ),
         (
-            "at",
+            "moment",
             ColumnKind::TimestampMicros,
             Arc::new(TimestampMicrosecondArray::from(micros).with_timezone("UTC")),
         ),

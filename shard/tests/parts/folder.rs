@@ -83,10 +83,11 @@ async fn what_is_no_part_is_neither_listed_nor_deleted() {
 }
 
 fn fault(read: Result<impl std::fmt::Debug, PartError>) -> PartFault {
-    match read.unwrap_err() {
-        PartError::Unreadable { fault, .. } => fault,
-        other => panic!("{other}"),
-    }
+    let error = read.unwrap_err();
+    let PartError::Unreadable { fault, .. } = error else {
+        panic!("{error}")
+    };
+    fault
 }
 
 #[tokio::test]
