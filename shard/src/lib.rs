@@ -46,6 +46,10 @@
 mod time;
 mod id;
 mod schema;
+mod updates;
+mod certificates;
+pub mod inline;
+pub mod parts;
 pub mod record;
 pub mod format;
 pub mod consensus;
@@ -55,10 +59,12 @@ mod hub;
 mod storage;
 
 pub use id::{
-    BatchId, Epoch, Incarnation, LogId, LogKind, Nonce, PartId, ReaderId, SchemaId, SeqNo,
+    BatchId, Epoch, Incarnation, LogId, LogKind, Nonce, PartId, PartName, ReaderId, SchemaId, SeqNo,
 };
 pub use log::{Log, LogError, LogFault, Proposal};
+pub use parts::Parts;
 pub use schema::{Column, ColumnKind, Schema, SchemaError};
 pub use storage::ShardStorage;
 pub use time::ShardTime;
 pub use transact::{CommandError, StoreTrouble, Task, Transactor};
+pub use updates::{Updates, UpdatesError};
