@@ -13,7 +13,7 @@ for_both_times! {
         let writer = writer(&world.process::<T>()).await;
         write(&writer, 0, 3).await;
         write(&writer, 3, 5).await;
-        let read = world.process::<T>().snapshot(crate::world::SHARD, &as_of(3)).await.unwrap();
+        let read = world.process::<T>().snapshot(shard(), &as_of(3)).await.unwrap();
         let at = |row| (row, T::at(3), 1);
         assert_eq!(list(&read), [at(0), at(1), at(2), at(3)]);
     }
@@ -98,7 +98,7 @@ for_both_times! {
 
 /// What there is as of a time, read by a new process.
 async fn mine_and_theirs<T: TestTime>(world: &World, at: u64) -> Vec<(i64, T, i64)> {
-    let read = world.process::<T>().snapshot(SHARD, &as_of(at)).await;
+    let read = world.process::<T>().snapshot(shard(), &as_of(at)).await;
     list(&read.unwrap())
 }
 

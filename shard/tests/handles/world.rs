@@ -15,7 +15,9 @@ use tokio::runtime::Handle;
 
 pub(crate) type Pair = Product<u64, u64>;
 
-pub(crate) const SHARD: ShardId = ShardId::new(7);
+pub(crate) fn shard() -> ShardId {
+    ShardId::new(7)
+}
 
 /// A time that tests can make from a number, in the order of the numbers.
 pub(crate) trait TestTime: ShardTime {
@@ -144,7 +146,7 @@ pub(crate) fn as_of<T: TestTime>(number: u64) -> Antichain<T> {
 }
 
 pub(crate) async fn writer<T: ShardTime>(shards: &Shards<T>) -> Writer<T> {
-    shards.writer(SHARD, &schema()).await.unwrap()
+    shards.writer(shard(), &schema()).await.unwrap()
 }
 
 /// Writes one row at each of these times, the shard being written up to `from`.
