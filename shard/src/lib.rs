@@ -61,6 +61,11 @@ mod shards;
 mod append;
 mod writer;
 mod snapshot;
+mod lease;
+mod reader;
+mod compaction;
+mod sweep;
+mod upkeep;
 
 pub use id::{
     BatchId, Epoch, Incarnation, LogId, LogKind, Nonce, PartId, PartName, ReaderId, SchemaId, SeqNo,
@@ -69,6 +74,7 @@ pub use log::{Log, LogError, LogFault, Proposal};
 pub use parts::Parts;
 pub use schema::{Column, ColumnKind, Schema, SchemaError};
 pub use append::{Append, AppendError};
+pub use reader::{ReadError, Reader};
 pub use shards::{Settings, Shards, Upkeep, WaitError};
 pub use snapshot::{SnapshotError, SnapshotStats};
 pub use storage::ShardStorage;
