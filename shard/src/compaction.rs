@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use lowwater::{ShardId, Since, StorageError, StorageErrorKind};
 
+use crate::append::with_schema;
 use crate::hub::{Reading, Shard};
 use crate::id::{BatchId, PartId, SchemaId};
 use crate::parts::PartError;
@@ -16,7 +17,6 @@ use crate::shards::{Inner, Shards};
 use crate::snapshot::{Source, latest_schema, read_all, settle, sources_of};
 use crate::time::ShardTime;
 use crate::transact::CommandError;
-use crate::append::with_schema;
 
 /// How often it is tried again when another process was faster.
 const TRIES: usize = 8;
@@ -96,7 +96,10 @@ impl<T: ShardTime> Inner<T> {
         Some(Merge {
             first: batches.first()?.id,
             last: batches.last()?.id,
-            sources: batches.iter().flat_map(|batch| sources_of(record, batch)).collect(),
+            sources: batches
+                .iter()
+                .flat_map(|batch| sources_of(record, batch))
+                .collect(),
             schema: latest_schema(record),
             schema_id: SchemaId::new(u32::try_from(schema_id).ok()?),
             since,
@@ -106,7 +109,11 @@ impl<T: ShardTime> Inner<T> {
 
     /// Reads, merges, writes, and only then replaces; whoever dies in between leaves a part that
     /// nobody refers to.
-    async fn merge(self: &Arc<Self>, shard: &Arc<Shard<T>>, merge: Merge<T>) -> Result<(), StorageError> {
+    async fn merge(
+        self: &Arc<Self>,
+        shard: &Arc<Shard<T>>,
+        merge: Merge<T>,
+    ) -> Result<(), StorageError> {
         let read = match read_all(self, shard.id, &merge.sources).await {
             Ok(read) => read,
             // Another process has merged these: look again.
@@ -122,7 +129,9 @@ impl<T: ShardTime> Inner<T> {
         };
         let contents = with_schema(&contents, merge.schema_id);
         let replace = |record: &DataRecord<T>| {
-            let Merge { first, last, since, .. } = &merge;
+            let Merge {
+                first, last, since, ..
+            } = &merge;
             record.compact(*first, *last, since.clone(), contents.clone())
         };
         let replaced = self.hub.write(self.hub.transactor(), shard, replace).await;
@@ -189,5 +198,3 @@ pub(crate) fn trouble(error: CommandError<NoRefusal>) -> StorageError {
         CommandError::Store(trouble) => trouble.0.into(),
     }
 }
-
-

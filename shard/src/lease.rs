@@ -194,7 +194,9 @@ impl<T: ShardTime> Inner<T> {
         let mut commands = ById::new();
         for (id, (shard, leases)) in by_shard {
             let seen = shard.data.lock().await.seen().unwrap_or(SeqNo::FIRST);
-            let reads_from = shard.oldest_reading().map_or(seen, |oldest| oldest.min(seen));
+            let reads_from = shard
+                .oldest_reading()
+                .map_or(seen, |oldest| oldest.min(seen));
             let command = move |record: &SinceRecord<T>| {
                 let mut changes = Vec::new();
                 let mut outcome = Vec::new();
@@ -249,7 +251,8 @@ impl<T: ShardTime> Inner<T> {
         });
         let commands = commands.collect();
         let done = self.hub.write_as(self.hub.transactor(), commands).await;
-        done.into_values().try_for_each(|done| done.map_err(trouble))
+        done.into_values()
+            .try_for_each(|done| done.map_err(trouble))
     }
 
     /// Writes the wishes there are, and takes out those that have left.
@@ -282,7 +285,11 @@ pub(crate) enum LeaseCheck {
 /// Renews the leases of a process at a quarter of their length, until its shards go.
 pub(crate) async fn keep<T: ShardTime>(inner: Weak<Inner<T>>) {
     let Some((pace, interval)) = inner.upgrade().map(|inner| {
-        let Settings { lease, downgrade_interval, .. } = &inner.settings;
+        let Settings {
+            lease,
+            downgrade_interval,
+            ..
+        } = &inner.settings;
         (*lease / 4, *downgrade_interval)
     }) else {
         return;

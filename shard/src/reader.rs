@@ -68,7 +68,10 @@ impl<T: ShardTime> Shards<T> {
         let began = Instant::now();
         let register =
             |record: &SinceRecord<T>| record.register_leased(reader, lease_ms, reads_from);
-        let registered = inner.hub.write(inner.hub.transactor(), &shard, register).await;
+        let registered = inner
+            .hub
+            .write(inner.hub.transactor(), &shard, register)
+            .await;
         let since = registered.map_err(unregistered)?;
         // From here on the parts stay that the record refers to now.
         inner.hub.refresh_one::<DataRecord<T>>(&shard).await?;
@@ -172,7 +175,10 @@ impl<T: ShardTime> Reader<T> {
         if !self.lease.wish(since) {
             return Ok(Downgraded::Kept(self.since()));
         }
-        self.shards.inner.renew(vec![Arc::clone(&self.lease)]).await?;
+        self.shards
+            .inner
+            .renew(vec![Arc::clone(&self.lease)])
+            .await?;
         self.check().await?;
         Ok(Downgraded::Moved)
     }

@@ -52,12 +52,7 @@ impl<T: ShardTime> ShardStorage<T> {
     }
 
     /// On what the handles of this process share.
-    pub(crate) fn on(
-        runtime: &Handle,
-        hub: Arc<Hub<T>>,
-        reader: ReaderId,
-        fence: Fence,
-    ) -> Self {
+    pub(crate) fn on(runtime: &Handle, hub: Arc<Hub<T>>, reader: ReaderId, fence: Fence) -> Self {
         let (requests, receiver) = mpsc::unbounded_channel();
         let controller = Controller {
             advances: hub.listen(),

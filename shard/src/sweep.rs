@@ -10,7 +10,7 @@ use crate::compaction::{NoRefusal, trouble};
 use crate::hub::Shard;
 use crate::id::{PartName, SeqNo};
 use crate::parts::ListedPart;
-use crate::record::{DataRecord, SinceRecord};
+use crate::record::DataRecord;
 use crate::shards::{Inner, Shards};
 use crate::time::ShardTime;
 
@@ -28,7 +28,7 @@ impl<T: ShardTime> Shards<T> {
     /// What was begun since less than [`part_grace`](crate::Settings::part_grace) stays, for a
     /// writer may be about to refer to it. How long that is this process tells by its own clock, so
     /// the first call deletes nothing. A writer that takes longer is not harmed: its part is refused
-    /// and has to be written again. The part of a shard that has gone are all nobody's.
+    /// and has to be written again. The parts of a shard that has gone are all nobody's.
     ///
     /// # Errors
     ///
@@ -120,15 +120,6 @@ impl<T: ShardTime> Inner<T> {
         let leased = sinces.record().leased().iter();
         let others = leased.filter(|(reader, _)| !self.leases.has(**reader));
         others.map(|(_, leased)| leased.reads_from).min()
-    }
-
-    /// What the sinces of a shard say now.
-    pub(crate) async fn fresh_sinces(
-        &self,
-        shard: &Arc<Shard<T>>,
-    ) -> Result<SinceRecord<T>, StorageError> {
-        self.hub.refresh_one::<SinceRecord<T>>(shard).await?;
-        Ok(shard.sinces.lock().await.record().clone())
     }
 }
 

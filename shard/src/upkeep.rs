@@ -158,13 +158,17 @@ impl<T: ShardTime> Inner<T> {
         let mut counters = self.counters.lock();
         let all = (shard, ReaderId::new(0))..=(shard, ReaderId::new(u128::MAX));
         let gone = counters.range(all).map(|(key, _)| *key);
-        let gone: Vec<_> = gone.filter(|(_, id)| !record.leased().contains_key(id)).collect();
+        let gone: Vec<_> = gone
+            .filter(|(_, id)| !record.leased().contains_key(id))
+            .collect();
         for key in gone {
             counters.remove(&key);
         }
         let mut lapsed = Vec::new();
         for (id, leased) in record.leased() {
-            let seen = counters.entry((shard, *id)).or_insert((leased.renewals, now));
+            let seen = counters
+                .entry((shard, *id))
+                .or_insert((leased.renewals, now));
             if seen.0 != leased.renewals {
                 *seen = (leased.renewals, now);
             } else if now - seen.1 >= Duration::from_millis(leased.lease_ms) {

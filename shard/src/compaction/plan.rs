@@ -96,8 +96,13 @@ fn behind<T: ShardTime>(
     let ends_by = |batch: &Batch<T>, since: &Since<T>| {
         PartialOrder::less_equal(batch.upper.frontier(), since.frontier())
     };
-    let end = batches.iter().take_while(|batch| ends_by(batch, since)).count();
-    let spread = batches[..end].iter().filter(|batch| !ends_by(batch, &batch.since));
+    let end = batches
+        .iter()
+        .take_while(|batch| ends_by(batch, since))
+        .count();
+    let spread = batches[..end]
+        .iter()
+        .filter(|batch| !ends_by(batch, &batch.since));
     let (mut count, mut spread_bytes) = (0, 0);
     for batch in spread.filter(|batch| !batch.contents.is_empty()) {
         count += 1;
