@@ -9,6 +9,7 @@
 //! - [`consensus`]: the stores: memory, SQLite, PostgreSQL.
 //! - [`Log`], [`Transactor`]: a log as a process sees it, and commands carried out on many logs in
 //!   one transaction, exactly once whatever becomes of the answers.
+//! - [`metadata`]: which collection owns which shard, changed inside the embedder's transactions.
 //! - [`ShardStorage`]: all of it behind an engine.
 //!
 //! ```
@@ -51,6 +52,7 @@ pub mod format;
 pub mod consensus;
 mod log;
 mod transact;
+pub mod metadata;
 mod storage;
 
 pub use id::{
