@@ -54,6 +54,7 @@ mod log;
 mod transact;
 pub mod metadata;
 mod storage;
+pub mod collections;
 
 pub use id::{
     BatchId, Epoch, Incarnation, LogId, LogKind, Nonce, PartId, ReaderId, SchemaId, SeqNo,

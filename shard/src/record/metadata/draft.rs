@@ -326,7 +326,7 @@ mod tests {
                         Step::Txns(of) => draft.set_txns_shard(shard(of)),
                     };
                 }
-                let seen: BTreeMap<_, _> = draft.owned().map(|(name, of)| (name.clone(), of)).collect();
+                let seen: BTreeMap<_, _> = draft.owned().map(|(name, of)| (Arc::clone(name), of)).collect();
                 let waiting = draft.unfinalized();
                 let owners: Vec<BTreeSet<StoredName>> =
                     (0..6).map(|of| draft.owners(shard(of)).cloned().collect()).collect();
