@@ -158,11 +158,10 @@ impl Finalizer {
         self.shared.queue.lock().finalized.clone()
     }
 
-    /// Committed metadata list, of all that is to be finalized, these: what has been finalized and is
-    /// not among them need not be handed back any more.
-    pub(super) fn listed(&self, shards: &BTreeSet<ShardId>) {
+    /// Committed metadata do not list these any more: they need not be handed back again.
+    pub(super) fn forget(&self, shards: &BTreeSet<ShardId>) {
         let mut queue = self.shared.queue.lock();
-        queue.finalized.retain(|shard| shards.contains(shard));
+        queue.finalized.retain(|shard| !shards.contains(shard));
     }
 
     pub(super) fn stats(&self) -> FinalizerStats {

@@ -259,7 +259,7 @@ fn what_was_finalized_is_kept_in_mind_until_nobody_lists_it() {
         finalizer.give_up(all(1..3));
         tokio::time::sleep(Duration::from_secs(60)).await;
         assert_eq!(world.tries.lock().len(), 2);
-        finalizer.listed(&all(2..3));
+        finalizer.forget(&all(1..2));
         assert_eq!(finalizer.finalized(), all(2..3));
     });
 }
