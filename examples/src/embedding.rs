@@ -5,7 +5,7 @@ use std::io;
 use lowwater::{
     AcquireError, Client, CloneError, Collection, Config, CreateError, Description, DowngradeError,
     Engine, EngineThread, LookupError, MemoryStorage, PolicyError, ReadHold, ReadPolicy,
-    ReportError, StopReason, Upper, WaitError,
+    ReportError, StopError, StopReason, Upper, WaitError,
 };
 use timely::progress::Antichain;
 
@@ -137,4 +137,7 @@ pub enum EmbeddingError {
     /// It stopped of itself.
     #[error(transparent)]
     Stopped(#[from] StopReason),
+    /// Stopping left something undone.
+    #[error("stopping: {0}")]
+    Stopping(#[from] StopError),
 }

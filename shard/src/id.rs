@@ -4,6 +4,8 @@ use std::fmt;
 
 use lowwater::ShardId;
 
+pub use lowwater::Epoch;
+
 macro_rules! number {
     ($(#[$docs:meta])* $name:ident($number:ty)) => {
         $(#[$docs])*
@@ -74,11 +76,6 @@ macro_rules! random_id {
             }
         }
     };
-}
-
-number! {
-    /// The number of a controller's incarnation; the higher one wins.
-    Epoch(u64)
 }
 
 number! {

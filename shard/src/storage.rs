@@ -11,7 +11,7 @@ use lowwater::{
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
-use crate::consensus::{Changes, Consensus, ConsensusError, Fence, Hint};
+use crate::consensus::{Changes, Consensus, ConsensusError, Fence, Fenced, Hint};
 use crate::id::{Epoch, LogId, ReaderId};
 use crate::log::{Log, LogError};
 use crate::record::{CriticalError, DataRecord, Decision, Downgraded, SinceChange, SinceRecord};
@@ -157,7 +157,7 @@ impl<T: ShardTime> Controller<T> {
         let opened = opened.map(|(shard, ((data, sinces), taken))| {
             data.and(sinces).map_err(unreadable)?;
             Ok(OpenedShard {
-                since: taken.map_err(refused)?,
+                since: taken.map_err(|error| refused(error, epoch))?,
                 upper: shard.data.record().upper().clone(),
             })
         });
@@ -184,7 +184,8 @@ impl<T: ShardTime> Controller<T> {
         });
         let moved = self.transactor.carry_out_all(tasks.collect()).await;
         for ((wish, shard), moved) in wished.into_iter().zip(moved) {
-            let moved = moved.map(|moved| where_it_is(wish, moved)).map_err(refused);
+            let moved = moved.map(|moved| where_it_is(wish, moved));
+            let moved = moved.map_err(|error| refused(error, epoch));
             // A shard that was given up is never heard of again.
             if !moved.as_ref().is_ok_and(Since::is_gone) {
                 self.shards.insert(wish.shard, shard);
@@ -295,14 +296,23 @@ fn unreadable(error: LogError) -> StorageError {
     StorageError::new(StorageErrorKind::GiveUp, error)
 }
 
-fn refused<T: ShardTime>(error: CommandError<CriticalError<T>>) -> StorageError {
-    match error {
-        CommandError::Store(StoreTrouble(error)) => error.into(),
-        CommandError::Refused(refusal @ CriticalError::UnknownReader(_)) => {
-            StorageError::new(StorageErrorKind::Reopen, refusal)
+/// Why a command of the controller with this epoch was not carried out.
+fn refused<T: ShardTime>(error: CommandError<CriticalError<T>>, epoch: Epoch) -> StorageError {
+    let kind = match &error {
+        CommandError::Store(StoreTrouble(error)) => return error.clone().into(),
+        CommandError::Fenced(Fenced { by: Some(fence) }) => {
+            StorageErrorKind::Fenced { by: fence.epoch }
         }
-        CommandError::Refused(refusal) => StorageError::new(StorageErrorKind::GiveUp, refusal),
-        CommandError::Fenced(fenced) => StorageError::new(StorageErrorKind::GiveUp, fenced),
-        CommandError::Log(error) => unreadable(error),
-    }
+        // The shard alone says it as well.
+        CommandError::Refused(CriticalError::EpochMismatch { actual, .. }) if *actual > epoch => {
+            StorageErrorKind::Fenced { by: *actual }
+        }
+        CommandError::Refused(
+            CriticalError::UnknownReader(_) | CriticalError::EpochMismatch { .. },
+        ) => StorageErrorKind::Reopen,
+        CommandError::Refused(CriticalError::EpochGoesBack { .. })
+        | CommandError::Fenced(Fenced { by: None })
+        | CommandError::Log(_) => StorageErrorKind::GiveUp,
+    };
+    StorageError::new(kind, error)
 }

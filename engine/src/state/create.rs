@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use smallvec::SmallVec;
 use timely::PartialOrder;
 
-use crate::command::{CreateError, Description, Refusal};
+use crate::command::{CreateError, Description, Refusal, StopReason};
 use crate::effect::{Answer, Effect, Readers};
 use crate::frontier::{Frontiers, Since, Time, Upper};
-use crate::id::{CollectionId, Key, ShardId, Ticket};
+use crate::id::{CollectionId, Epoch, Key, ShardId, Ticket};
 use crate::storage::{OpenOutcome, OpenedShard};
 
 use super::batch::{Batch, Refusals};
@@ -57,6 +57,9 @@ impl<I: CollectionId, T: Time> State<I, T> {
         readers: &mut impl Readers<I, T>,
         effects: &mut Vec<Effect<I, T>>,
     ) {
+        if let Some(by) = self.fenced_by {
+            return effects.push(fenced(ticket, by));
+        }
         let batch = match self.check(descriptions) {
             Ok(batch) => batch,
             Err(refusals) => return effects.push(refused(ticket, refusals)),
@@ -120,9 +123,10 @@ impl<I: CollectionId, T: Time> State<I, T> {
             }
         }
         // Looked at again: it may have been dropped while the shards were being opened.
-        match self.check(batch.descriptions) {
-            Ok(batch) => self.install(ticket, batch, outcomes, readers, effects),
-            Err(refusals) => effects.push(refused(ticket, refusals)),
+        match (self.fenced_by, self.check(batch.descriptions)) {
+            (Some(by), _) => effects.push(fenced(ticket, by)),
+            (None, Ok(batch)) => self.install(ticket, batch, outcomes, readers, effects),
+            (None, Err(refusals)) => effects.push(refused(ticket, refusals)),
         }
         for (key, since) in held {
             let dependency = self.alive_mut(key).expect("the batch held it");
@@ -296,8 +300,7 @@ impl<I: CollectionId, T: Time> State<I, T> {
             id: new.id,
         };
         if collection.shard.is_some() && collection.durable_since != since {
-            collection.wish = Wish::Queued;
-            self.durability.queue(key, self.now);
+            collection.wish = self.durability.wish(Wish::Granted, key, self.now);
         }
         if let Some(shard) = new.shard {
             self.by_shard.insert(shard, new.id);
@@ -359,6 +362,12 @@ fn start<I: Copy, T: Time>(
         });
     }
     Ok(Start { since, opened })
+}
+
+/// Nothing was created, for nobody but the other controller may open a shard.
+fn fenced<I, T>(ticket: Ticket, by: Epoch) -> Effect<I, T> {
+    let stopped = CreateError::Stopped(StopReason::Fenced { by });
+    answer(ticket, Answer::Created(Err(stopped)))
 }
 
 fn refused<I, T>(ticket: Ticket, refusals: Refusals<I, T>) -> Effect<I, T> {

@@ -10,6 +10,7 @@ use crate::id::{CollectionId, Key};
 
 use super::collection::Wish;
 use super::create::Opening;
+use super::durability::Stage;
 use super::{Named, State};
 
 impl<I: CollectionId, T: Time> State<I, T> {
@@ -157,6 +158,34 @@ impl<I: CollectionId, T: Time> State<I, T> {
             "{under_way} wishes wait for an answer to nothing",
         );
         self.durability.check();
+        self.check_downgrades();
+    }
+
+    /// What is counted of wishes is what there is.
+    fn check_downgrades(&self) {
+        let (mut waiting, mut in_flight, mut behind) = (0, 0, 0);
+        let mut count = |waits: bool, flies: bool| {
+            waiting += u64::from(waits);
+            in_flight += u64::from(flies);
+            behind += u64::from(waits || flies);
+        };
+        for collection in self.collections.iter().flatten() {
+            let wish = collection.wish;
+            count(
+                matches!(wish, Wish::Queued | Wish::AskedAndQueued),
+                matches!(wish, Wish::Asked | Wish::AskedAndQueued),
+            );
+        }
+        for last in self.durability.last.values() {
+            let stage = last.stage;
+            count(stage != Stage::Asked, stage != Stage::Waiting);
+        }
+        let counted = self.durability.downgrades();
+        assert_eq!(
+            (counted.waiting, counted.in_flight, counted.behind),
+            (waiting, in_flight, behind),
+            "wishes that wait, that storage was asked for, and their shards"
+        );
     }
 
     /// All that should be counted, by slot.

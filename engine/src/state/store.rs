@@ -4,8 +4,8 @@ use timely::PartialOrder;
 
 use crate::effect::{Effect, Event, Readers};
 use crate::frontier::{Since, Time, Upper};
-use crate::id::{CollectionId, ShardId};
-use crate::storage::{DowngradeOutcome, SinceWish, StorageReport};
+use crate::id::{CollectionId, Epoch, ShardId};
+use crate::storage::{DowngradeOutcome, OpenOutcome, SinceWish, StorageReport};
 
 use super::collection::Wish;
 use super::{Named, State};
@@ -19,49 +19,52 @@ impl<I: CollectionId, T: Time> State<I, T> {
     ) {
         match report {
             StorageReport::Opened { batch, outcomes } => {
+                let outcome = |(_, outcome): &OpenOutcome<T>| outcome.as_ref().err()?.fenced_by();
+                if let Some(by) = outcomes.iter().find_map(outcome) {
+                    self.fenced(by, effects);
+                }
                 self.shards_opened(batch, outcomes, readers, effects);
             }
-            StorageReport::Downgraded(outcomes) => self.downgraded(outcomes, effects),
+            StorageReport::Downgraded(outcomes) => {
+                let outcome = |(_, outcome): &DowngradeOutcome<T>| {
+                    let error = outcome.as_ref().err()?;
+                    error.fenced_by()
+                };
+                if let Some(by) = outcomes.iter().find_map(outcome) {
+                    self.fenced(by, effects);
+                }
+                self.downgraded(outcomes, effects);
+            }
+            StorageReport::Fenced(by) => self.fenced(by, effects),
             StorageReport::UppersAdvanced(uppers) => self.shards_written(&uppers, effects),
         }
     }
 
     /// Asks for what is due, all of it in one write.
     pub(super) fn ask_storage(&mut self, effects: &mut Vec<Effect<I, T>>) {
-        let due = self.durability.take_due(self.now).into_iter();
-        let wishes = due.filter_map(|key| {
-            let collection = self.alive_mut(key)?;
+        if self.fenced_by.is_some() {
+            return;
+        }
+        let collections = &mut self.collections;
+        let wishes = self.durability.ask(self.now, |key| {
+            let collection = collections.get_mut(key.slot as usize)?.as_mut();
+            let collection = collection.filter(|found| found.key == key)?;
+            let shard = collection.shard?;
             collection.wish = Wish::Asked;
             let since = collection.since.clone();
-            collection
-                .shard
-                .map(|shard| SinceWish { key, shard, since })
+            Some(SinceWish { key, shard, since })
         });
-        let wishes: Vec<_> = wishes.collect();
-        self.ask(wishes, effects);
-        if self.durability.last_due(self.now) {
-            let last = self
-                .durability
-                .last
-                .iter_mut()
-                .filter(|(_, last)| !last.asked);
-            let wishes = last.map(|(&shard, last)| {
-                last.asked = true;
-                SinceWish {
-                    key: last.key,
-                    shard,
-                    since: Since::gone(),
-                }
-            });
-            let wishes: Vec<_> = wishes.collect();
-            self.ask(wishes, effects);
-        }
+        let last = self.durability.ask_last(self.now);
+        let asked = [wishes, last].into_iter();
+        let asked = asked.filter(|wishes| !wishes.is_empty());
+        effects.extend(asked.map(Effect::DowngradeSinces));
     }
 
-    fn ask(&mut self, wishes: Vec<SinceWish<T>>, effects: &mut Vec<Effect<I, T>>) {
-        if !wishes.is_empty() {
-            self.durability.requests += 1;
-            effects.push(Effect::DowngradeSinces(wishes));
+    /// Another controller is in charge of the storage: it is asked for nothing any more.
+    fn fenced(&mut self, by: Epoch, effects: &mut Vec<Effect<I, T>>) {
+        if self.fenced_by.is_none() {
+            self.fenced_by = Some(by);
+            effects.push(Effect::Fenced(by));
         }
     }
 
@@ -76,7 +79,8 @@ impl<I: CollectionId, T: Time> State<I, T> {
                 let actual = outcome.as_ref().ok();
                 self.answered_alive(&wish, granted, actual);
             } else {
-                self.answered_gone(&wish, granted);
+                let shard = wish.shard;
+                self.durability.answered_gone(shard, granted, self.now);
             }
             let collection = self.alive(wish.key).map(|collection| collection.id);
             let SinceWish {
@@ -95,6 +99,8 @@ impl<I: CollectionId, T: Time> State<I, T> {
                     effects.push(Effect::Event(moved));
                 }
                 Ok(_) => {}
+                // Said once, for all of them.
+                Err(error) if error.fenced_by().is_some() => {}
                 Err(error) => {
                     let failed = Event::SinceNotWritten {
                         collection,
@@ -114,13 +120,8 @@ impl<I: CollectionId, T: Time> State<I, T> {
         let collection = self.collections[slot as usize]
             .as_mut()
             .expect("it is alive");
-        let again = matches!(collection.wish, Wish::AskedAndQueued) || !granted;
-        collection.wish = if again { Wish::Queued } else { Wish::Granted };
-        if !granted {
-            self.durability.retry(wish.key, now);
-        } else if again {
-            self.durability.queue(wish.key, now);
-        }
+        let durability = &mut self.durability;
+        collection.wish = durability.answered_alive(collection.wish, wish.key, granted, now);
         if let Some(actual) = actual {
             let durable_since = collection.durable_since.join(actual);
             if durable_since != collection.durable_since {
@@ -128,18 +129,6 @@ impl<I: CollectionId, T: Time> State<I, T> {
                 collection.changed = true;
                 self.push(slot);
             }
-        }
-    }
-
-    /// A write for a collection that is gone is over: only the empty since is enough.
-    fn answered_gone(&mut self, wish: &SinceWish<T>, granted: bool) {
-        if granted && wish.since.is_gone() {
-            self.durability.last.remove(&wish.shard);
-        } else if granted {
-            self.durability.last_again(wish.shard, self.now);
-        } else {
-            self.durability
-                .last_again(wish.shard, self.durability.retry_at(self.now));
         }
     }
 
