@@ -1,7 +1,231 @@
 //! Collections over shards: all that a controller does with storage, from boot to drop.
 
+mod description;
+mod epoch;
 mod plan;
+mod prepared;
+mod ledger;
+mod create;
+mod ask;
+mod alter;
+mod finalize;
 mod finalizer;
 
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use lowwater::{
+    Client, CollectionId, Config, Engine, EngineThread, ShardId, StopError, StorageError,
+};
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+
+use crate::consensus::{Consensus, Fence};
+use crate::id::{Epoch, ReaderId};
+use crate::log::Log;
+use crate::record::DataRecord;
+use crate::storage::ShardStorage;
+use crate::time::ShardTime;
+use crate::transact::Transactor;
+
+use finalize::Finalizes;
+use finalizer::Finalizer;
+use ledger::Ledger;
+
+pub use alter::AlterError;
+pub use ask::{CollectionMetadata, Held};
+pub use create::{CollectionRefusal, CreateCollectionsError};
+pub use description::{CollectionDescription, Kind, KindName, NewCollection};
+pub use epoch::{TakeOverError, TakenOver, take_over};
 pub use finalizer::{Finalization, FinalizerStats, Unfinalized};
 pub use plan::{Allotment, Plan, PrepareError};
+pub use prepared::Prepared;
+
+/// The name of a controller's critical sinces, if it says no other: the same through all its
+/// incarnations.
+pub const CONTROLLER: ReaderId = ReaderId::new(u128::from_be_bytes(*b"lowwater control"));
+
+/// How a controller starts.
+#[derive(Clone, Debug)]
+pub struct Start {
+    /// The epoch to start with, or else the one after that which is in charge.
+    pub epoch: Option<Epoch>,
+    /// The name of its critical sinces, the same through all its incarnations.
+    pub reader: ReaderId,
+    /// How its engine runs.
+    pub engine: Config,
+    /// How shards are finalized.
+    pub finalization: Finalization,
+}
+
+impl Default for Start {
+    fn default() -> Self {
+        Start {
+            epoch: None,
+            reader: CONTROLLER,
+            engine: Config::default(),
+            finalization: Finalization::default(),
+        }
+    }
+}
+
+/// Why a controller has not started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// It is not in charge of the store.
+    #[error(transparent)]
+    TakeOver(#[from] TakeOverError),
+    /// The engine's thread could not be started. The epoch is taken all the same.
+    #[error("the engine's thread could not be started: {0}")]
+    Thread(#[from] io::Error),
+}
+
+/// Collections over shards: what a controller embeds.
+///
+/// It is in charge of a store, and of all critical sinces there, until another one with a higher
+/// epoch takes over: from then on nothing that it was in the middle of lands, and every call comes to
+/// an error that says who is in charge. Clones are handles of the same; when the last one goes, the
+/// engine stops.
+pub struct Collections<I: CollectionId, T: ShardTime> {
+    inner: Arc<Inner<I, T>>,
+}
+
+struct Inner<I: CollectionId, T: ShardTime> {
+    runtime: Handle,
+    client: Client<I, T>,
+    /// Writes as the controller in charge.
+    transactor: Transactor,
+    taken: TakenOver,
+    ledger: Arc<Mutex<Ledger<I>>>,
+    finalizer: Finalizer,
+    engine: Mutex<Option<EngineThread>>,
+}
+
+impl<I: CollectionId, T: ShardTime> Collections<I, T> {
+    /// Takes charge of a store, and starts an engine on it. What is to be done in the background is
+    /// done in tasks of `runtime`.
+    ///
+    /// What comes next is [`initialize`](Collections::initialize).
+    ///
+    /// # Errors
+    ///
+    /// If another controller is in charge with a higher epoch, or with the one given; if the store
+    /// fails; if no thread can be started.
+    pub async fn start(
+        runtime: &Handle,
+        store: Arc<dyn Consensus>,
+        start: Start,
+    ) -> Result<Self, StartError> {
+        let taken = take_over(&*store, start.epoch).await?;
+        let fence = taken.fence;
+        let storage = ShardStorage::spawn(runtime, Arc::clone(&store), start.reader, fence);
+        let (engine, client) = Engine::new(start.engine, storage)?;
+        let engine = engine.spawn()?;
+        let transactor = Transactor::new(store, Some(fence));
+        let ledger = Arc::new(Mutex::new(Ledger::new()));
+        let finalizes = Finalizes {
+            client: client.clone(),
+            transactor: transactor.clone(),
+            reader: start.reader,
+            fence,
+            ledger: Arc::clone(&ledger),
+        };
+        let finalizer = Finalizer::spawn(runtime, Arc::new(finalizes), start.finalization);
+        let inner = Inner {
+            runtime: runtime.clone(),
+            client,
+            transactor,
+            taken,
+            ledger,
+            finalizer,
+            engine: Mutex::new(Some(engine)),
+        };
+        Ok(Collections {
+            inner: Arc::new(inner),
+        })
+    }
+
+    /// Who is in charge of the store, this controller, and who was before.
+    pub fn taken_over(&self) -> TakenOver {
+        self.inner.taken
+    }
+
+    /// What this controller writes with: for metadata and tables in the same store.
+    pub fn fence(&self) -> Fence {
+        self.inner.taken.fence
+    }
+
+    /// The engine, for what needs no storage: holds by handle, subscriptions, explanations.
+    pub fn client(&self) -> &Client<I, T> {
+        &self.inner.client
+    }
+
+    /// Ends it: what was asked before is done, wishes that are left are made durable, everybody who
+    /// waits is answered. What is finalized is left where it is: the next start goes on.
+    ///
+    /// # Errors
+    ///
+    /// If not all wishes were durable in time, or the engine had stopped before, or of itself.
+    pub async fn stop(&self) -> Result<(), StopError> {
+        let stopped = self.inner.client.stop().await;
+        self.inner.finalizer.stop();
+        let engine = self.inner.engine.lock().take();
+        if let Some(engine) = engine {
+            // Over in a moment: it has answered. How it ended was its answer.
+            let _ = self
+                .inner
+                .runtime
+                .spawn_blocking(move || engine.join())
+                .await;
+        }
+        stopped
+    }
+
+    /// Goes on even if nobody waits for it any more, so that what is known here and in the engine
+    /// stays the same.
+    async fn carry_on<X: Send + 'static>(
+        &self,
+        work: impl Future<Output = X> + Send + 'static,
+    ) -> X {
+        let done = self.inner.runtime.spawn(work).await;
+        done.expect("the runtime outlives those who wait in it, and the work does not panic")
+    }
+}
+
+impl<I: CollectionId, T: ShardTime> Inner<I, T> {
+    /// Which of these shards nothing was ever written to.
+    async fn unwritten(&self, shards: Vec<ShardId>) -> Result<Vec<ShardId>, StorageError> {
+        let mut logs: Vec<Log<DataRecord<T>>> = shards.into_iter().map(Log::new).collect();
+        let mut all: Vec<_> = logs.iter_mut().collect();
+        for read in self.transactor.refresh(&mut all).await? {
+            read.map_err(|error| StorageError::new(lowwater::StorageErrorKind::GiveUp, error))?;
+        }
+        let unwritten = logs.iter();
+        let unwritten = unwritten.filter(|log| log.record().upper().is_minimum());
+        Ok(unwritten.map(|log| log.id().shard).collect())
+    }
+}
+
+impl<I: CollectionId, T: ShardTime> Clone for Collections<I, T> {
+    fn clone(&self) -> Self {
+        Collections {
+            inner: Arc::clone(&self.inner),
+        }
+    }
+}
+
+impl<I: CollectionId, T: ShardTime> Drop for Inner<I, T> {
+    fn drop(&mut self) {
+        // Nobody waits for what it comes to.
+        drop(self.client.stop());
+    }
+}
+
+impl<I: CollectionId, T: ShardTime> fmt::Debug for Collections<I, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Collections")
+            .field("taken", &self.inner.taken)
+            .finish_non_exhaustive()
+    }
+}

@@ -216,9 +216,9 @@ impl<I: CollectionId, T: ShardTime> Inner<I, T> {
             let id = new.id;
             let refusal = match (seen.insert(id), ledger.live(id)) {
                 (false, _) => CollectionRefusal::Repeated,
-                (true, Some(live)) if *live.description == new.description => continue,
-                (true, Some(_)) => CollectionRefusal::OtherDescription,
-                (true, None) => match (ledger.shard_of(id), dependencies(&new, kind_of)) {
+                (true, Some(live)) if live.is_same(&new.description) => continue,
+                (true, Some(live)) if !live.dropping => CollectionRefusal::OtherDescription,
+                (true, _) => match (ledger.shard_of(id), dependencies(&new, kind_of)) {
                     (None, _) => CollectionRefusal::NoShard,
                     (Some(_), Err(refusal)) => refusal,
                     (Some(_), Ok(_)) if new.description.kind == Kind::Table && !has_time => {
@@ -297,6 +297,7 @@ impl<I: CollectionId, T: ShardTime> Inner<I, T> {
                 description,
                 shard,
                 key,
+                dropping: false,
             };
             ledger.created(id, live);
             (id, collection)
@@ -305,10 +306,13 @@ impl<I: CollectionId, T: ShardTime> Inner<I, T> {
     }
 
     async fn drop_collections(&self, ids: Vec<I>) -> Result<(), DropError<I>> {
-        self.client.drop_collections(ids.clone()).await?;
+        let keys = self.ledger.lock().begin_to_drop(&ids)?;
+        let dropped = self.client.drop_collections(ids).await;
         let mut ledger = self.ledger.lock();
-        ids.iter().for_each(|id| ledger.dropped(*id));
-        Ok(())
+        for (id, key) in keys {
+            ledger.end_to_drop(id, key, dropped.is_ok());
+        }
+        dropped
     }
 }
 
@@ -322,9 +326,8 @@ fn dependencies<'a, I: CollectionId, T>(
     } = &new.description;
     let mut all = dependencies.clone();
     match kind {
-        Kind::Ingestion { remap, .. } => {
-            all.insert(*remap);
-        }
+        // One that is its own remap collection depends on nothing for that.
+        Kind::Ingestion { remap, .. } => all.extend((*remap != new.id).then_some(*remap)),
         Kind::IngestionExport { ingestion } => match kind_of(*ingestion) {
             Some(Kind::Ingestion { remap, .. }) => {
                 all.insert(*remap);
@@ -335,13 +338,7 @@ fn dependencies<'a, I: CollectionId, T>(
             }
             None => return Err(CollectionRefusal::UnknownIngestion(*ingestion)),
         },
-        Kind::Table
-        | Kind::Progress
-        | Kind::Introspection
-        | Kind::Webhook
-        | Kind::Compute => {}
+        Kind::Table | Kind::Progress | Kind::Introspection | Kind::Webhook | Kind::Compute => {}
     }
-    // An ingestion that is its own remap collection depends on nothing for that.
-    all.remove(&new.id);
     Ok(all)
 }

@@ -72,10 +72,7 @@ fn next(previous: Option<Fence>) -> Result<Epoch, TakeOverError> {
 }
 
 /// Asks again where the answer was lost: with the same fence that does no harm.
-async fn insist(
-    store: &dyn Consensus,
-    fence: Fence,
-) -> Result<Result<(), Fenced>, ConsensusError> {
+async fn insist(store: &dyn Consensus, fence: Fence) -> Result<Result<(), Fenced>, ConsensusError> {
     let mut tries = 0;
     loop {
         match store.take_over(fence).await {

@@ -16,8 +16,7 @@ use tokio::sync::Notify;
 use tokio::task::{AbortHandle, Id, JoinSet};
 use tokio::time::Instant;
 
-use crate::consensus::Fenced;
-use crate::id::ReaderId;
+use crate::id::{Epoch, ReaderId};
 
 use queue::Queue;
 
@@ -65,8 +64,11 @@ pub enum Unfinalized {
     #[error("the shard belongs to a table that was not forgotten")]
     Table,
     /// Another controller is in charge: this one finalizes nothing any more.
-    #[error(transparent)]
-    Fenced(#[from] Fenced),
+    #[error("a controller with epoch {by} is in charge")]
+    Fenced {
+        /// Its epoch.
+        by: Epoch,
+    },
     /// The try took too long.
     #[error("the try took too long")]
     TooLong,
@@ -92,7 +94,7 @@ pub struct FinalizerStats {
     /// Shards that could not be finalized when it was tried last, and why.
     pub blocked: BTreeMap<ShardId, Unfinalized>,
     /// Who has taken over, if anybody has.
-    pub fenced: Option<Fenced>,
+    pub fenced_by: Option<Epoch>,
 }
 
 /// What becomes of a shard, some time.
@@ -164,6 +166,11 @@ impl Finalizer {
         queue.finalized.retain(|shard| !shards.contains(shard));
     }
 
+    /// Begins nothing any more, and gives up what is under way.
+    pub(super) fn stop(&self) {
+        self.task.abort();
+    }
+
     pub(super) fn stats(&self) -> FinalizerStats {
         self.shared.queue.lock().stats()
     }
@@ -171,7 +178,7 @@ impl Finalizer {
 
 impl Drop for Finalizer {
     fn drop(&mut self) {
-        self.task.abort();
+        self.stop();
     }
 }
 

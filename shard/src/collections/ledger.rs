@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use lowwater::{CollectionId, Key, ShardId};
+use lowwater::{CollectionId, DropError, Key, ShardId};
 
 use super::description::{CollectionDescription, Kind};
 use super::plan::Plan;
@@ -33,6 +33,15 @@ pub(super) struct Live<I> {
     pub(super) description: Arc<CollectionDescription<I>>,
     pub(super) shard: ShardId,
     pub(super) key: Key,
+    /// The engine is just asked to drop it.
+    pub(super) dropping: bool,
+}
+
+impl<I: PartialEq> Live<I> {
+    /// To create this is to do nothing.
+    pub(super) fn is_same(&self, description: &CollectionDescription<I>) -> bool {
+        !self.dropping && *self.description == *description
+    }
 }
 
 impl<I: CollectionId> Ledger<I> {
@@ -116,6 +125,7 @@ impl<I: CollectionId> Ledger<I> {
     }
 
     pub(super) fn created(&mut self, id: I, live: Live<I>) {
+        self.remove(id);
         let incarnations = self.incarnations.entry(live.shard).or_default();
         incarnations.push((id, live.key));
         if let Kind::IngestionExport { ingestion } = &live.description.kind {
@@ -124,8 +134,35 @@ impl<I: CollectionId> Ledger<I> {
         self.live.insert(id, live);
     }
 
-    /// It was dropped; holds and dependents may still keep it.
-    pub(super) fn dropped(&mut self, id: I) {
+    /// The engine is about to be asked to drop these, all or none of them: which incarnations they
+    /// are.
+    pub(super) fn begin_to_drop(&mut self, ids: &[I]) -> Result<Vec<(I, Key)>, DropError<I>> {
+        let mut keys = Vec::with_capacity(ids.len());
+        for id in ids {
+            match self.live.get(id) {
+                Some(live) if live.dropping => return Err(DropError::Dropped(*id)),
+                Some(live) => keys.push((*id, live.key)),
+                None => return Err(DropError::UnknownCollection(*id)),
+            }
+        }
+        for id in ids {
+            self.live.entry(*id).and_modify(|live| live.dropping = true);
+        }
+        Ok(keys)
+    }
+
+    /// The engine has answered: it was dropped, if anything was; holds and dependents may still keep
+    /// it.
+    pub(super) fn end_to_drop(&mut self, id: I, key: Key, is_dropped: bool) {
+        match self.live.get_mut(&id) {
+            Some(live) if live.key != key => {}
+            Some(_) if is_dropped => self.remove(id),
+            Some(live) => live.dropping = false,
+            None => {}
+        }
+    }
+
+    fn remove(&mut self, id: I) {
         let Some(live) = self.live.remove(&id) else {
             return;
         };

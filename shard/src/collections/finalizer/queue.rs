@@ -6,7 +6,7 @@ use std::time::Duration;
 use lowwater::ShardId;
 use tokio::time::Instant;
 
-use crate::consensus::Fenced;
+use crate::id::Epoch;
 
 use super::{Finalization, FinalizerStats, Unfinalized};
 
@@ -20,7 +20,7 @@ pub(super) struct Queue {
     kept: BTreeSet<ShardId>,
     pub(super) finalized: BTreeSet<ShardId>,
     blocked: BTreeMap<ShardId, Unfinalized>,
-    fenced: Option<Fenced>,
+    fenced_by: Option<Epoch>,
     started: u64,
     succeeded: u64,
     failed: u64,
@@ -42,7 +42,7 @@ impl Queue {
             kept: BTreeSet::new(),
             finalized: BTreeSet::new(),
             blocked: BTreeMap::new(),
-            fenced: None,
+            fenced_by: None,
             started: 0,
             succeeded: 0,
             failed: 0,
@@ -79,7 +79,7 @@ impl Queue {
     /// Which are to be tried now, and how long each try may take; when the next one is due, if there
     /// is room for it.
     pub(super) fn take_due(&mut self, now: Instant) -> (Vec<(ShardId, Duration)>, Option<Instant>) {
-        if !self.settings.enabled || self.fenced.is_some() {
+        if !self.settings.enabled || self.fenced_by.is_some() {
             return (Vec::new(), None);
         }
         let room = self.settings.shards_at_once.max(1);
@@ -116,8 +116,8 @@ impl Queue {
             Err(reason) => reason,
         };
         self.failed += 1;
-        if let Unfinalized::Fenced(fenced) = &reason {
-            self.fenced = Some(*fenced);
+        if let Unfinalized::Fenced { by } = &reason {
+            self.fenced_by = Some(*by);
         }
         let again = !is_kept && !matches!(reason, Unfinalized::Owned(_));
         if again {
@@ -137,7 +137,7 @@ impl Queue {
             succeeded: self.succeeded,
             failed: self.failed,
             blocked: self.blocked.clone(),
-            fenced: self.fenced,
+            fenced_by: self.fenced_by,
         }
     }
 }

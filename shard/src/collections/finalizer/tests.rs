@@ -1,8 +1,6 @@
 //! Finalizing in the background, by a clock that runs when everybody waits.
 
 use super::*;
-use crate::consensus::Fence;
-use crate::id::{Epoch, Incarnation};
 
 /// What each shard does when it is finalized.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,12 +59,7 @@ impl Finalize for Arc<World> {
                     world.does.lock().insert(shard, Does::Succeed);
                     panic!("told to")
                 }
-                Does::BeFenced => Err(Unfinalized::Fenced(Fenced {
-                    by: Some(Fence {
-                        epoch: Epoch::new(9),
-                        incarnation: Incarnation::new(9),
-                    }),
-                })),
+                Does::BeFenced => Err(Unfinalized::Fenced { by: Epoch::new(9) }),
                 Does::BeOwned => Err(Unfinalized::Owned(String::from("7"))),
             }
         })
@@ -213,12 +206,11 @@ fn nothing_is_finalized_under_a_lower_epoch() {
     run(async {
         let (world, finalizer) = with([(1, Does::BeFenced)], Finalization::default()).await;
         finalizer.give_up([shard(1)]);
-        until(&finalizer, |stats| stats.fenced.is_some()).await;
+        until(&finalizer, |stats| stats.fenced_by.is_some()).await;
         finalizer.give_up(all(2..5));
         tokio::time::sleep(Duration::from_secs(3_600)).await;
         assert_eq!(world.tries.lock().len(), 1);
-        let by = finalizer.stats().fenced.unwrap().by.unwrap();
-        assert_eq!(by.epoch, Epoch::new(9));
+        assert_eq!(finalizer.stats().fenced_by, Some(Epoch::new(9)));
     });
 }
 
