@@ -73,9 +73,9 @@ impl<I: CollectionId, T: ShardTime> Collections<I, T> {
         for (id, to) in connections {
             let live = ledger.live(id).ok_or(AlterError::UnknownCollection(id))?;
             let mut description = CollectionDescription::clone(&live.description);
-            match &mut description.kind {
-                Kind::Ingestion { connection, .. } => *connection = to,
-                other => return Err(wrong_kind(id, other.name(), KindName::Ingestion)),
+            is_kind(id, &description, KindName::Ingestion)?;
+            if let Kind::Ingestion { connection, .. } = &mut description.kind {
+                *connection = to;
             }
             altered.push((id, Arc::new(description)));
         }
