@@ -1,4 +1,66 @@
 //! Collections over shards: all that a controller does with storage, from boot to drop.
+//!
+//! ```
+//! use std::collections::BTreeSet;
+//! use std::sync::Arc;
+//!
+//! use lowwater::ReadPolicy;
+//! use lowwater_shard::collections::{
+//!     Allotment, CollectionDescription, Collections, Kind, NewCollection, Start,
+//! };
+//! use lowwater_shard::consensus::MemoryConsensus;
+//! use lowwater_shard::metadata::StoredMetadata;
+//! use lowwater_shard::{Column, ColumnKind, Schema};
+//!
+//! # let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+//! # let handle = runtime.handle().clone();
+//! # runtime.block_on(async {
+//! // Boot: take charge of the store, and bring its metadata in line with the catalogue.
+//! let store = Arc::new(MemoryConsensus::new());
+//! let start = Start::default();
+//! let collections = Collections::<u64, u64>::start(&handle, store.clone(), start).await?;
+//! let metadata = StoredMetadata::<u64>::new(store, Some(collections.fence()));
+//! let (existing, dropped) = (BTreeSet::new(), BTreeSet::new());
+//! let mut transaction = metadata.begin().await?;
+//! let prepared = collections.initialize(&mut transaction, &existing, &dropped)?;
+//! transaction.commit().await?;
+//! let _found = prepared.committed();
+//!
+//! // Create: the catalogue's transaction allots a shard; then comes the collection.
+//! let mut transaction = metadata.begin().await?;
+//! let added = vec![(7, Allotment::Own)];
+//! let prepared = collections.prepare(&mut transaction, added, &BTreeSet::new())?;
+//! transaction.commit().await?;
+//! let _allotted = prepared.committed();
+//! let column = Column { name: "delay".into(), kind: ColumnKind::Int64, nullable: true };
+//! let schema = Schema::new(vec![column])?;
+//! let flights = NewCollection {
+//!     id: 7,
+//!     description: CollectionDescription::new(Kind::Webhook, schema),
+//!     policy: ReadPolicy::lag_writes_by(1_440, 60)?,
+//!     since: None,
+//! };
+//! let flights = collections.create(None, vec![flights]).await?.remove(0);
+//!
+//! // Read: a hold keeps it readable, together with the frontiers at that instant.
+//! let held = collections.acquire(&[7]).await?.remove(0);
+//! assert_eq!(held.hold.since(), &flights.since());
+//! drop(held);
+//!
+//! // Drop: once the catalogue has committed, nobody owns the shard, and it is finalized when the
+//! // last hold has gone.
+//! let mut transaction = metadata.begin().await?;
+//! let prepared = collections.prepare(&mut transaction, vec![], &BTreeSet::from([7]))?;
+//! transaction.commit().await?;
+//! let _given_up = prepared.committed();
+//! collections.drop_collections(vec![7]).await?;
+//! while collections.finalizer_stats().succeeded == 0 {
+//!     tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+//! }
+//! collections.stop().await?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # }).unwrap();
+//! ```
 
 mod description;
 mod epoch;

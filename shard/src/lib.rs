@@ -11,6 +11,7 @@
 //!   one transaction, exactly once whatever becomes of the answers.
 //! - [`metadata`]: which collection owns which shard, changed inside the embedder's transactions.
 //! - [`ShardStorage`]: all of it behind an engine.
+//! - [`collections`]: what a controller embeds: an engine, shards, metadata, and finalization.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -47,6 +48,8 @@
 mod time;
 mod id;
 mod schema;
+mod updates;
+pub mod inline;
 pub mod record;
 pub mod format;
 pub mod consensus;
@@ -57,10 +60,11 @@ mod storage;
 pub mod collections;
 
 pub use id::{
-    BatchId, Epoch, Incarnation, LogId, LogKind, Nonce, PartId, ReaderId, SchemaId, SeqNo,
+    BatchId, Epoch, Incarnation, LogId, LogKind, Nonce, PartId, PartName, ReaderId, SchemaId, SeqNo,
 };
 pub use log::{Log, LogError, LogFault, Proposal};
 pub use schema::{Column, ColumnKind, Schema, SchemaError};
 pub use storage::ShardStorage;
 pub use time::ShardTime;
 pub use transact::{CommandError, StoreTrouble, Task, Transactor};
+pub use updates::{Updates, UpdatesError};

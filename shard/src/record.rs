@@ -23,6 +23,7 @@ mod leased;
 mod data;
 mod append;
 mod compaction;
+mod floor;
 mod finalization;
 mod metadata;
 #[cfg(test)]
@@ -40,6 +41,7 @@ pub use critical::{CriticalError, Downgraded, OpenedCritical};
 pub(crate) use data::DataParts;
 pub use data::{Batch, Content, DataChange, DataRecord, Garbage, Inline, Stored};
 pub use finalization::{Blocked, Buried, EmptyStep};
+pub use floor::PartExpired;
 pub use leased::{LeaseLost, ReaderExists};
 pub use metadata::{
     MetadataChange, MetadataConflict, MetadataDraft, MetadataRecord, MetadataRefusal, StoredName,
