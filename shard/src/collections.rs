@@ -70,6 +70,7 @@ mod ledger;
 mod create;
 mod ask;
 mod alter;
+mod guard;
 mod finalize;
 mod finalizer;
 
@@ -93,6 +94,7 @@ use crate::transact::Transactor;
 
 use finalize::Finalizes;
 use finalizer::Finalizer;
+use guard::Guarded;
 use ledger::Ledger;
 
 pub use alter::AlterError;
@@ -182,10 +184,14 @@ impl<I: CollectionId, T: ShardTime> Collections<I, T> {
         let taken = take_over(&*store, start.epoch).await?;
         let fence = taken.fence;
         let storage = ShardStorage::spawn(runtime, Arc::clone(&store), start.reader, fence);
-        let (engine, client) = Engine::new(start.engine, storage)?;
+        let ledger = Arc::new(Mutex::new(Ledger::new()));
+        let guarded = Guarded {
+            storage,
+            ledger: Arc::clone(&ledger),
+        };
+        let (engine, client) = Engine::new(start.engine, guarded)?;
         let engine = engine.spawn()?;
         let transactor = Transactor::new(store, Some(fence));
-        let ledger = Arc::new(Mutex::new(Ledger::new()));
         let finalizes = Finalizes {
             client: client.clone(),
             transactor: transactor.clone(),

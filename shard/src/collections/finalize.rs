@@ -1,6 +1,5 @@
 //! Finalizing one shard: whether it may be, and how.
 
-use std::fmt::Write;
 use std::sync::Arc;
 
 use lowwater::{Client, CollectionId, ShardId, StorageError, StorageErrorKind, Upper};
@@ -14,7 +13,7 @@ use crate::time::ShardTime;
 use crate::transact::{CommandError, StoreTrouble, Transactor};
 
 use super::finalizer::{Finalize, Finalizing, Unfinalized};
-use super::ledger::Ledger;
+use super::ledger::{Ledger, names};
 
 /// What it takes to finalize a shard.
 pub(super) struct Finalizes<I: CollectionId, T: ShardTime> {
@@ -40,12 +39,7 @@ impl<I: CollectionId, T: ShardTime> Finalizes<I, T> {
     /// Whether nobody in this process needs the shard.
     fn check(&self, shard: ShardId) -> Result<(), Unfinalized> {
         let mut ledger = self.ledger.lock();
-        if ledger.txns_shard() == Some(shard) {
-            return Err(Unfinalized::Owned(String::from(
-                "the transactions of tables",
-            )));
-        }
-        let owners = names(ledger.owners(shard));
+        let owners = ledger.names_of_owners(shard);
         if !owners.is_empty() {
             return Err(Unfinalized::Owned(owners));
         }
@@ -62,15 +56,6 @@ impl<I: CollectionId, T: ShardTime> Finalizes<I, T> {
             Err(Unfinalized::Held(names(held)))
         }
     }
-}
-
-fn names<I: CollectionId>(ids: impl IntoIterator<Item = I>) -> String {
-    let mut names = String::new();
-    for id in ids {
-        let separator = if names.is_empty() { "" } else { ", " };
-        write!(names, "{separator}{id}").expect("a string takes what is written to it");
-    }
-    names
 }
 
 /// Makes a tombstone of a shard, from wherever an earlier try was left.

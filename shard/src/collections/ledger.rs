@@ -91,8 +91,14 @@ impl<I: CollectionId> Ledger<I> {
         self.owned.get(&id).copied()
     }
 
-    pub(super) fn owners(&self, shard: ShardId) -> impl Iterator<Item = I> {
-        self.owners.get(&shard).into_iter().flatten().copied()
+    /// Who owns it, for people; empty if nobody does.
+    pub(super) fn names_of_owners(&self, shard: ShardId) -> String {
+        let owners = self.owners.get(&shard).into_iter().flatten();
+        let mut names = names(owners.copied());
+        if self.txns_shard == Some(shard) {
+            names.push_str("the transactions of tables");
+        }
+        names
     }
 
     pub(super) fn txns_shard(&self) -> Option<ShardId> {
@@ -199,4 +205,10 @@ impl<I: CollectionId> Ledger<I> {
     pub(super) fn is_being_created(&self, shard: ShardId) -> bool {
         self.creating.contains_key(&shard)
     }
+}
+
+/// Ids as people read them.
+pub(super) fn names<I: CollectionId>(ids: impl IntoIterator<Item = I>) -> String {
+    let ids: Vec<String> = ids.into_iter().map(|id| id.to_string()).collect();
+    ids.join(", ")
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use lowwater::{ShardId, Since, Upper};
+use lowwater::{Event, ShardId, Since, Upper};
 use lowwater_shard::collections::{
     Allotment, CollectionRefusal, Finalization, FinalizerStats, Kind, Unfinalized,
 };
@@ -181,5 +181,68 @@ fn what_a_crash_left_to_finalize_is_finalized_by_the_next_start() {
             .await
             .unwrap();
         assert_eq!(second.shard(3), shards[2]);
+    }));
+}
+
+/// Two transactions of a catalogue that does not see that they contradict each other.
+#[test]
+fn whatever_is_given_up_a_shard_that_is_owned_is_not_finalized() {
+    run(on_each(|store| async move {
+        let controller = Controller::start(&store, &ids([]), &ids([])).await;
+        controller.create(&[1]).await;
+        let collections = &controller.collections;
+        let shard = controller.shard(1);
+        let mut shares = controller.metadata.begin().await.unwrap();
+        let mut drops = controller.metadata.begin().await.unwrap();
+        let share = vec![(2, Allotment::Shared(1))];
+        let shared = collections.prepare(&mut shares, share, &ids([])).unwrap();
+        let dropped = collections.prepare(&mut drops, vec![], &ids([1])).unwrap();
+        assert_eq!(dropped.given_up, BTreeSet::from([shard]));
+        let _ = (shared.committed(), dropped.committed());
+        collections.drop_collections(vec![1]).await.unwrap();
+        let stats = controller.until(|stats| stats.failed == 1).await;
+        assert!(matches!(&stats.blocked[&shard], Unfinalized::Owned(names) if names == "2"));
+        // Nor is it released by the engine, in which nobody has it any more.
+        let mut events = collections.client().events();
+        let heard = events.next().await.unwrap();
+        let is_kept = |event: &Event<u64, u64>| matches!(event, Event::SinceNotWritten { shard: kept, .. } if *kept == shard);
+        assert!(is_kept(&heard.event), "{heard:?}");
+        assert!(!controller.sinces(shard).await.since().is_gone());
+        let next = Controller::start(&store, &ids([2]), &ids([1])).await;
+        let created = next.collections.create(None, vec![new(2, Kind::Compute)]);
+        assert_eq!(created.await.unwrap().len(), 1);
+        assert_eq!(next.shard(2), shard);
+    }));
+}
+
+#[test]
+fn a_collection_that_is_dropped_before_its_catalogue_has_committed_keeps_its_shard_until_then() {
+    run(on_each(|store| async move {
+        let controller = Controller::start(&store, &ids([]), &ids([])).await;
+        controller.create(&[1, 2]).await;
+        let collections = &controller.collections;
+        let (shard, other) = (controller.shard(1), controller.shard(2));
+        // What is dropped with it, in the same write, is released.
+        let _ = controller.prepare(&[], &[2]).await;
+        collections.change_finalization(Finalization {
+            enabled: false,
+            ..quick().finalization
+        });
+        collections.drop_collections(vec![1, 2]).await.unwrap();
+        let mut events = collections.client().events();
+        let heard = events.next().await.unwrap();
+        assert!(
+            matches!(&heard.event, Event::SinceNotWritten { shard: kept, .. } if *kept == shard)
+        );
+        let began = Instant::now();
+        while !controller.sinces(other).await.since().is_gone() {
+            assert!(began.elapsed() < WITHIN);
+        }
+        assert!(!controller.sinces(shard).await.since().is_gone());
+        let _ = controller.prepare(&[], &[1]).await;
+        let began = Instant::now();
+        while !controller.sinces(shard).await.since().is_gone() {
+            assert!(began.elapsed() < WITHIN);
+        }
     }));
 }
