@@ -198,6 +198,7 @@ fn whatever_is_given_up_a_shard_that_is_owned_is_not_finalized() {
         let shared = collections.prepare(&mut shares, share, &ids([])).unwrap();
         let dropped = collections.prepare(&mut drops, vec![], &ids([1])).unwrap();
         assert_eq!(dropped.given_up, BTreeSet::from([shard]));
+        shares.commit().await.unwrap();
         let _ = (shared.committed(), dropped.committed());
         collections.drop_collections(vec![1]).await.unwrap();
         let stats = controller.until(|stats| stats.failed == 1).await;
