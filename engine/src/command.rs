@@ -57,6 +57,9 @@ impl<I: Copy, T> Description<I, T> {
     }
 
     /// The durable shard behind the collection. Without one, its since is durable at once.
+    ///
+    /// Several collections may have one shard, as versions of a table's schema do: what is asked of
+    /// it is the meet of what they plan, and the last of them to go gives it up.
     #[must_use]
     pub fn shard(mut self, shard: ShardId) -> Self {
         self.shard = Some(shard);
@@ -238,12 +241,12 @@ pub enum Refusal<I, T> {
         /// How far the collection is written.
         upper: Upper<T>,
     },
-    /// Another collection has the shard.
-    #[error("the shard {shard} belongs to {owner}")]
+    /// Another batch is just opening the shard. Ask again when that is done.
+    #[error("the shard {shard} is being opened for {owner}")]
     ShardInUse {
         /// The shard.
         shard: ShardId,
-        /// Whose it is.
+        /// For whom.
         owner: I,
     },
     /// The shard was once asked for the empty since: it is never opened again.

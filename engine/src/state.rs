@@ -16,6 +16,7 @@ mod explain;
 mod graph;
 mod invariants;
 mod propagate;
+mod sharers;
 mod store;
 mod waiters;
 
@@ -23,6 +24,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use foldhash::fast::FixedState;
+use smallvec::SmallVec;
 use timely::PartialOrder;
 use timely::progress::ChangeBatch;
 
@@ -50,7 +52,10 @@ pub struct State<I, T> {
     /// By slot.
     collections: Vec<Option<Collection<I, T>>>,
     by_id: Lookup<I, Named>,
-    by_shard: Lookup<ShardId, I>,
+    /// Who has each shard: those that are alive, then those that are being created.
+    by_shard: Lookup<ShardId, SmallVec<[I; 1]>>,
+    /// What is planned for each shard that several have, or had.
+    shared: Lookup<ShardId, Since<T>>,
     /// How many collections are alive.
     alive: usize,
     /// How many collections were ever created.
@@ -87,6 +92,7 @@ impl<I: CollectionId, T: Time> State<I, T> {
             collections: Vec::new(),
             by_id: Lookup::default(),
             by_shard: Lookup::default(),
+            shared: Lookup::default(),
             alive: 0,
             created: 0,
             held: ChangeBatch::new(),

@@ -19,6 +19,8 @@ pub trait Storage<T>: Send + 'static {
     /// Opens shards, for as many as possible at once: registers this controller's critical handle
     /// where it is absent, and finds out where the shards are. From then on it reports their uppers
     /// through [`StorageReports`], those that advance later too.
+    ///
+    /// A shard may be open already, for another collection that has it too.
     fn open(&mut self, request: OpenShards<T>);
 
     /// Makes sinces durable, in one write for all of them where the backend can.

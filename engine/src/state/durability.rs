@@ -131,7 +131,7 @@ impl Durability {
 
     /// Queues the wish of a collection: its shard is written once the interval since the last
     /// write is over.
-    fn queue(&mut self, key: Key, now: Duration) {
+    pub(crate) fn queue(&mut self, key: Key, now: Duration) {
         self.queued.push(key);
         if self.flush_at.is_none() {
             self.flush_at = Some(self.next_flush().max(now));

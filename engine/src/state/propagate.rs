@@ -61,7 +61,8 @@ impl<I: CollectionId, T: Time> State<I, T> {
         } else {
             since.clone()
         };
-        if moved {
+        let shared = collection.shard.filter(|_| collection.shared);
+        if moved && shared.is_none() {
             wish(collection, &mut self.durability, self.now);
         }
         if collection.changed || collection.watched {
@@ -72,6 +73,8 @@ impl<I: CollectionId, T: Time> State<I, T> {
         }
         if since.is_gone() {
             self.remove(slot, readers, effects);
+        } else if moved && let Some(shard) = shared {
+            self.replan(shard);
         }
     }
 
@@ -120,9 +123,7 @@ impl<I: CollectionId, T: Time> State<I, T> {
         self.alive -= 1;
         readers.remove(gone.id, gone.key);
         if let Some(shard) = gone.shard {
-            self.by_shard.remove(&shard);
-            let (key, wish) = (gone.key, gone.wish);
-            self.durability.queue_last(shard, key, wish, self.now);
+            self.leave(shard, &gone);
         }
     }
 }

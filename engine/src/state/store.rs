@@ -1,14 +1,15 @@
 //! What is asked of storage, and what comes back.
 
+use smallvec::SmallVec;
 use timely::PartialOrder;
 
 use crate::effect::{Effect, Event, Readers};
 use crate::frontier::{Since, Time, Upper};
-use crate::id::{CollectionId, Epoch, ShardId};
+use crate::id::{CollectionId, Epoch, Key, ShardId};
 use crate::storage::{DowngradeOutcome, OpenOutcome, SinceWish, StorageReport};
 
+use super::State;
 use super::collection::Wish;
-use super::{Named, State};
 
 impl<I: CollectionId, T: Time> State<I, T> {
     pub(super) fn storage_reported(
@@ -46,12 +47,14 @@ impl<I: CollectionId, T: Time> State<I, T> {
             return;
         }
         let collections = &mut self.collections;
+        let shared = &self.shared;
         let wishes = self.durability.ask(self.now, |key| {
             let collection = collections.get_mut(key.slot as usize)?.as_mut();
             let collection = collection.filter(|found| found.key == key)?;
             let shard = collection.shard?;
             collection.wish = Wish::Asked;
-            let since = collection.since.clone();
+            let planned = shared.get(&shard).filter(|_| collection.shared);
+            let since = planned.unwrap_or(&collection.since).clone();
             Some(SinceWish { key, shard, since })
         });
         let last = self.durability.ask_last(self.now);
@@ -75,14 +78,15 @@ impl<I: CollectionId, T: Time> State<I, T> {
         self.durability.answered(failed);
         for (wish, outcome) in outcomes {
             let granted = is_granted(&wish, outcome.as_ref().ok());
-            if self.alive(wish.key).is_some() {
+            let carrier = self.carrier(&wish);
+            if let Some(key) = carrier {
                 let actual = outcome.as_ref().ok();
-                self.answered_alive(&wish, granted, actual);
+                self.answered_alive(key, granted, actual);
             } else {
                 let shard = wish.shard;
                 self.durability.answered_gone(shard, granted, self.now);
             }
-            let collection = self.alive(wish.key).map(|collection| collection.id);
+            let collection = carrier.map(|key| self.at(key.slot).id);
             let SinceWish {
                 shard,
                 since: asked,
@@ -114,52 +118,38 @@ impl<I: CollectionId, T: Time> State<I, T> {
     }
 
     /// A write for a collection that is still there is over.
-    fn answered_alive(&mut self, wish: &SinceWish<T>, granted: bool, actual: Option<&Since<T>>) {
-        let now = self.now;
-        let slot = wish.key.slot;
-        let collection = self.collections[slot as usize]
-            .as_mut()
-            .expect("it is alive");
+    fn answered_alive(&mut self, key: Key, granted: bool, actual: Option<&Since<T>>) {
+        let wish = self.at(key.slot).wish;
         let durability = &mut self.durability;
-        collection.wish = durability.answered_alive(collection.wish, wish.key, granted, now);
+        let wish = durability.answered_alive(wish, key, granted, self.now);
+        self.at_mut(key.slot).wish = wish;
         if let Some(actual) = actual {
-            let durable_since = collection.durable_since.join(actual);
-            if durable_since != collection.durable_since {
-                collection.durable_since = durable_since;
-                collection.changed = true;
-                self.push(slot);
-            }
+            self.durable(key.slot, actual);
         }
     }
 
     fn shards_written(&mut self, uppers: &[(ShardId, Upper<T>)], effects: &mut Vec<Effect<I, T>>) {
         for (shard, reported) in uppers {
-            let named = self
-                .by_shard
-                .get(shard)
-                .and_then(|id| self.by_id.get(id))
-                .copied();
-            let slot = match named {
-                Some(Named::Slot(slot)) => slot,
-                Some(Named::Opening(batch)) => {
-                    let opening = self.opening.get_mut(&batch).expect("it reserves its ids");
-                    opening.written(*shard, reported);
-                    continue;
-                }
-                // Late, of a shard that nobody has any more.
-                None => continue,
-            };
-            let collection = self.at(slot);
-            let upper = &collection.upper;
-            if PartialOrder::less_equal(upper, reported) {
-                self.upper_advanced(slot, reported);
-            } else if !PartialOrder::less_equal(reported, upper) {
-                effects.push(Effect::Event(Event::UpperIncomparable {
-                    collection: collection.id,
-                    reported: reported.clone(),
-                    upper: upper.clone(),
-                }));
+            self.written_while_opening(*shard, reported);
+            // None where it comes late, of a shard that nobody has any more.
+            let sharers: SmallVec<[u32; 1]> = self.sharers(*shard).collect();
+            for slot in sharers {
+                self.shard_written(slot, reported, effects);
             }
+        }
+    }
+
+    fn shard_written(&mut self, slot: u32, reported: &Upper<T>, effects: &mut Vec<Effect<I, T>>) {
+        let collection = self.at(slot);
+        let upper = &collection.upper;
+        if PartialOrder::less_equal(upper, reported) {
+            self.upper_advanced(slot, reported);
+        } else if !PartialOrder::less_equal(reported, upper) {
+            effects.push(Effect::Event(Event::UpperIncomparable {
+                collection: collection.id,
+                reported: reported.clone(),
+                upper: upper.clone(),
+            }));
         }
     }
 }

@@ -120,7 +120,8 @@ impl<T: TestTime> World<T> {
             let Some(shard) = known.shard else {
                 continue;
             };
-            if PartialOrder::less_equal(&known.since, &known.durable) {
+            let planned = self.truth.planned(shard).expect("somebody has it");
+            if PartialOrder::less_equal(&planned, &known.durable) {
                 continue;
             }
             wishes += 1;

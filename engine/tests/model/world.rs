@@ -181,7 +181,13 @@ impl<T: TestTime> World<T> {
             match self.truth.alive.get(&wish.key.generation()) {
                 Some(known) => {
                     assert_eq!(known.shard, Some(shard), "whose shard");
-                    assert_eq!(known.since, *since, "asked of storage for {}", known.id);
+                    let planned = self.truth.planned(shard);
+                    assert_eq!(
+                        planned.as_ref(),
+                        Some(since),
+                        "asked of storage for {}",
+                        known.id
+                    );
                     let before = self.asked_at.insert(shard, self.now);
                     let next = before.map(|before| before.saturating_add(self.interval));
                     assert!(next <= Some(self.now), "{shard} is written too often");
@@ -225,9 +231,8 @@ impl<T: TestTime> World<T> {
                 if wish.since.is_gone() && outcome.is_ok() {
                     self.truth.tombstones.insert(shard);
                 }
-                let known = self.truth.alive.get_mut(&wish.key.generation());
-                if let (Some(known), Ok(durable)) = (known, outcome) {
-                    known.durable.clone_from(durable.frontier());
+                if let Ok(durable) = outcome {
+                    self.truth.durable(shard, durable.frontier());
                 }
             }
         }
@@ -238,8 +243,8 @@ impl<T: TestTime> World<T> {
     pub(super) fn written(&mut self, number: u64, upper: Antichain<T>) {
         let shard = self.storage.shard(number);
         super::requests::advance(&mut shard.upper, &upper);
-        let mut owners = self.truth.alive.values_mut();
-        if let Some(owner) = owners.find(|known| known.shard == Some(number)) {
+        let owners = self.truth.alive.values_mut();
+        for owner in owners.filter(|known| known.shard == Some(number)) {
             super::requests::advance(&mut owner.upper, &upper);
         }
         let uppers = vec![(ShardId::new(number.into()), upper.into())];

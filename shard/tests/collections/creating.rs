@@ -1,9 +1,10 @@
 //! Creating, changing and dropping collections.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use lowwater::{DropError, ReadPolicy, Refusal, Since};
-use lowwater_shard::collections::{AlterError, CollectionRefusal, Kind, KindName};
+use lowwater::{DropError, ReadPolicy, Refusal, Since, Upper};
+use lowwater_shard::collections::{Allotment, AlterError, CollectionRefusal, Kind, KindName};
 use lowwater_shard::consensus::MemoryConsensus;
 use lowwater_shard::record::DataRecord;
 use lowwater_shard::{Log, Transactor};
@@ -263,4 +264,72 @@ fn the_frontiers_of_all_that_is_active_are_told() {
                 .is_err()
         );
     });
+}
+
+/// A shard was shared by two collections; dropping one tombstoned it for both, and a restart lost the
+/// link.
+#[test]
+fn versions_of_a_table_have_one_shard_and_the_last_releases_it_also_after_a_restart() {
+    run(on_each(|store| async move {
+        let first = Controller::start(&store, &ids([1]), &ids([])).await;
+        let collections = &first.collections;
+        let _ = collections
+            .create(Some(0), vec![new(1, Kind::Table)])
+            .await
+            .unwrap();
+        let shard = first.shard(1);
+        let (old, next) = (columns(&["a"]), columns(&["a", "b"]));
+        collections
+            .alter_table_schema(1, &old, &next)
+            .await
+            .unwrap();
+        let _ = first
+            .prepare_with(vec![(2, Allotment::Shared(1))], &[])
+            .await;
+        let version = || {
+            let mut version = new(2, Kind::Table);
+            version.description.schema = columns(&["a", "b"]);
+            version
+        };
+        let _ = collections.create(Some(0), vec![version()]).await.unwrap();
+        assert_eq!(first.shard(2), shard);
+
+        // What is asked of the shard is the meet of both.
+        let held = collections.acquire(&[2]).await.unwrap();
+        first.write(shard, 100).await;
+        let table = collections.client().collection(1).unwrap();
+        table.wait_for_since_past([89]).await.unwrap();
+        let version_2 = collections.client().collection(2).unwrap();
+        assert_eq!(version_2.upper(), Upper::at(100));
+        assert_eq!(*first.sinces(shard).await.since(), Since::at(0));
+        drop(held);
+        version_2.wait_for_since_past([89]).await.unwrap();
+        collections.stop().await.unwrap();
+        assert_eq!(*first.sinces(shard).await.since(), Since::at(90));
+
+        // The first goes after a restart: the shard stays, also after another one.
+        let second = Controller::start(&store, &ids([1, 2]), &ids([])).await;
+        let both = vec![new(1, Kind::Table), version()];
+        let _ = second.collections.create(Some(100), both).await.unwrap();
+        let plan = second.prepare(&[], &[1]).await;
+        assert_eq!(
+            (plan.given_up, plan.kept),
+            (BTreeSet::new(), vec![(shard, 2)])
+        );
+        second.collections.drop_collections(vec![1]).await.unwrap();
+        let third = Controller::start(&store, &ids([2]), &ids([1])).await;
+        assert_eq!(third.collections.finalizer_stats().outstanding, 0);
+        let created = third
+            .collections
+            .create(Some(100), vec![version()])
+            .await
+            .unwrap();
+        assert_eq!(created[0].since(), Since::at(90));
+
+        let plan = third.prepare(&[], &[2]).await;
+        assert_eq!(plan.given_up, BTreeSet::from([shard]));
+        third.collections.drop_collections(vec![2]).await.unwrap();
+        third.until(|stats| stats.succeeded == 1).await;
+        assert!(third.sinces(shard).await.is_buried());
+    }));
 }
