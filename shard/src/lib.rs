@@ -56,6 +56,7 @@ pub mod consensus;
 mod log;
 mod transact;
 pub mod metadata;
+mod hub;
 mod storage;
 pub mod collections;
 
