@@ -19,7 +19,7 @@
 //! let store = Arc::new(MemoryConsensus::new());
 //! let start = Start::default();
 //! let collections = Collections::<u64, u64>::start(&handle, store.clone(), start).await?;
-//! let metadata = StoredMetadata::<u64>::new(store, Some(collections.fence()));
+//! let metadata = StoredMetadata::<u64>::new(store, collections.fence());
 //! let (existing, dropped) = (BTreeSet::new(), BTreeSet::new());
 //! let mut transaction = metadata.begin().await?;
 //! let prepared = collections.initialize(&mut transaction, &existing, &dropped)?;
@@ -70,21 +70,23 @@ mod ledger;
 mod create;
 mod ask;
 mod alter;
+mod standby;
 mod guard;
 mod finalize;
 mod finalizer;
 
 use std::fmt;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use lowwater::{
-    Client, CollectionId, Config, Engine, EngineThread, ShardId, StopError, StorageError,
+    Client, CollectionId, Config, Engine, EngineThread, ShardId, StopError, Storage, StorageError,
 };
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
 use crate::consensus::{Consensus, Fence};
+use crate::hub::Hub;
 use crate::id::{Epoch, ReaderId};
 use crate::log::Log;
 use crate::record::DataRecord;
@@ -96,6 +98,7 @@ use finalize::Finalizes;
 use finalizer::Finalizer;
 use guard::Guarded;
 use ledger::Ledger;
+use standby::Standby;
 
 pub use alter::AlterError;
 pub use ask::{CollectionMetadata, Held};
@@ -105,6 +108,7 @@ pub use epoch::{TakeOverError, TakenOver, take_over};
 pub use finalizer::{Finalization, FinalizerStats, Unfinalized};
 pub use plan::{Allotment, Plan, PrepareError};
 pub use prepared::Prepared;
+pub use standby::PromoteError;
 
 /// The name of a controller's critical sinces, if it says no other: the same through all its
 /// incarnations.
@@ -158,13 +162,31 @@ pub struct Collections<I: CollectionId, T: ShardTime> {
 struct Inner<I: CollectionId, T: ShardTime> {
     runtime: Handle,
     client: Client<I, T>,
-    /// Writes as the controller in charge.
-    transactor: Transactor,
-    taken: TakenOver,
+    /// Writes as nobody.
+    reads: Transactor,
+    /// How it drives the store, from when on it is in charge.
+    driving: OnceLock<Driving>,
+    /// How it can be put in charge, if it was not from the beginning.
+    standby: Option<Standby<T>>,
+    reader: ReaderId,
+    finalization: Mutex<Finalization>,
     ledger: Arc<Mutex<Ledger<I>>>,
-    finalizer: Finalizer,
     engine: Mutex<Option<EngineThread>>,
 }
+
+/// What a controller that is in charge has.
+struct Driving {
+    taken: TakenOver,
+    /// Writes as this controller.
+    transactor: Transactor,
+    finalizer: Finalizer,
+}
+
+/// The controller only reads: another one is in charge, or nobody. [Promote](Collections::promote) it
+/// first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the controller only reads")]
+pub struct ReadOnly;
 
 impl<I: CollectionId, T: ShardTime> Collections<I, T> {
     /// Takes charge of a store, and starts an engine on it. What is to be done in the background is
@@ -182,31 +204,36 @@ impl<I: CollectionId, T: ShardTime> Collections<I, T> {
         start: Start,
     ) -> Result<Self, StartError> {
         let taken = take_over(&*store, start.epoch).await?;
-        let fence = taken.fence;
-        let storage = ShardStorage::spawn(runtime, Arc::clone(&store), start.reader, fence);
+        let hub = Hub::spawn(runtime, Arc::clone(&store));
         let ledger = Arc::new(Mutex::new(Ledger::new()));
-        let guarded = Guarded {
-            storage,
+        let storage = Guarded {
+            storage: ShardStorage::on(runtime, hub, start.reader, taken.fence),
             ledger: Arc::clone(&ledger),
         };
-        let (engine, client) = Engine::new(start.engine, guarded)?;
+        let collections = Collections::on(runtime, store, start, ledger, storage, None)?;
+        collections.inner.drive(taken);
+        Ok(collections)
+    }
+
+    fn on(
+        runtime: &Handle,
+        store: Arc<dyn Consensus>,
+        start: Start,
+        ledger: Arc<Mutex<Ledger<I>>>,
+        storage: impl Storage<T>,
+        standby: Option<Standby<T>>,
+    ) -> Result<Self, StartError> {
+        let (engine, client) = Engine::new(start.engine, storage)?;
         let engine = engine.spawn()?;
-        let transactor = Transactor::new(store, Some(fence));
-        let finalizes = Finalizes {
-            client: client.clone(),
-            transactor: transactor.clone(),
-            reader: start.reader,
-            fence,
-            ledger: Arc::clone(&ledger),
-        };
-        let finalizer = Finalizer::spawn(runtime, Arc::new(finalizes), start.finalization);
         let inner = Inner {
             runtime: runtime.clone(),
             client,
-            transactor,
-            taken,
+            reads: Transactor::new(store, None),
+            driving: OnceLock::new(),
+            standby,
+            reader: start.reader,
+            finalization: Mutex::new(start.finalization),
             ledger,
-            finalizer,
             engine: Mutex::new(Some(engine)),
         };
         Ok(Collections {
@@ -214,14 +241,15 @@ impl<I: CollectionId, T: ShardTime> Collections<I, T> {
         })
     }
 
-    /// Who is in charge of the store, this controller, and who was before.
-    pub fn taken_over(&self) -> TakenOver {
-        self.inner.taken
+    /// Who is in charge of the store, this controller, and who was before; none while it only reads.
+    pub fn taken_over(&self) -> Option<TakenOver> {
+        self.inner.driving.get().map(|driving| driving.taken)
     }
 
-    /// What this controller writes with: for metadata and tables in the same store.
-    pub fn fence(&self) -> Fence {
-        self.inner.taken.fence
+    /// What this controller writes with: for metadata and tables in the same store. None while it
+    /// only reads.
+    pub fn fence(&self) -> Option<Fence> {
+        self.taken_over().map(|taken| taken.fence)
     }
 
     /// The engine, for what needs no storage: holds by handle, subscriptions, explanations.
@@ -237,7 +265,9 @@ impl<I: CollectionId, T: ShardTime> Collections<I, T> {
     /// If not all wishes were durable in time, or the engine had stopped before, or of itself.
     pub async fn stop(&self) -> Result<(), StopError> {
         let stopped = self.inner.client.stop().await;
-        self.inner.finalizer.stop();
+        if let Some(driving) = self.inner.driving.get() {
+            driving.finalizer.stop();
+        }
         let engine = self.inner.engine.lock().take();
         if let Some(engine) = engine {
             // Over in a moment: it has answered. How it ended was its answer.
@@ -262,11 +292,37 @@ impl<I: CollectionId, T: ShardTime> Collections<I, T> {
 }
 
 impl<I: CollectionId, T: ShardTime> Inner<I, T> {
+    /// From now on it is in charge.
+    fn drive(&self, taken: TakenOver) {
+        let transactor = Transactor::new(Arc::clone(self.reads.store()), Some(taken.fence));
+        let finalizes = Finalizes {
+            client: self.client.clone(),
+            transactor: transactor.clone(),
+            reader: self.reader,
+            fence: taken.fence,
+            ledger: Arc::clone(&self.ledger),
+        };
+        let settings = self.finalization.lock().clone();
+        let driving = Driving {
+            taken,
+            transactor,
+            finalizer: Finalizer::spawn(&self.runtime, Arc::new(finalizes), settings),
+        };
+        assert!(
+            self.driving.set(driving).is_ok(),
+            "it is put in charge once"
+        );
+    }
+
+    fn driving(&self) -> Result<&Driving, ReadOnly> {
+        self.driving.get().ok_or(ReadOnly)
+    }
+
     /// Which of these shards nothing was ever written to.
     async fn unwritten(&self, shards: Vec<ShardId>) -> Result<Vec<ShardId>, StorageError> {
         let mut logs: Vec<Log<DataRecord<T>>> = shards.into_iter().map(Log::new).collect();
         let mut all: Vec<_> = logs.iter_mut().collect();
-        for read in self.transactor.refresh(&mut all).await? {
+        for read in self.reads.refresh(&mut all).await? {
             read.map_err(|error| StorageError::new(lowwater::StorageErrorKind::GiveUp, error))?;
         }
         let unwritten = logs.iter();
@@ -293,7 +349,7 @@ impl<I: CollectionId, T: ShardTime> Drop for Inner<I, T> {
 impl<I: CollectionId, T: ShardTime> fmt::Debug for Collections<I, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Collections")
-            .field("taken", &self.inner.taken)
+            .field("taken", &self.taken_over())
             .finish_non_exhaustive()
     }
 }

@@ -58,6 +58,7 @@ mod transact;
 pub mod metadata;
 mod hub;
 mod storage;
+mod standby;
 pub mod collections;
 
 pub use id::{

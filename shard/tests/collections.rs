@@ -6,5 +6,6 @@ mod collections {
     mod crash;
     mod creating;
     mod finalizing;
+    mod standby;
     mod world;
 }

@@ -11,8 +11,8 @@ use crate::schema::Schema;
 use crate::time::ShardTime;
 use crate::transact::{CommandError, StoreTrouble};
 
-use super::Collections;
 use super::description::{CollectionDescription, Kind, KindName};
+use super::{Collections, ReadOnly};
 
 /// Why collections were not changed: none of them was.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -41,6 +41,9 @@ pub enum AlterError<I> {
     /// The schema does not evolve the latest one of the shard.
     #[error(transparent)]
     Schema(#[from] SchemaRefusal),
+    /// Schemas are written by the controller that is in charge.
+    #[error(transparent)]
+    ReadOnly(#[from] ReadOnly),
     /// Trouble.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -103,6 +106,7 @@ impl<I: CollectionId, T: ShardTime> Collections<I, T> {
         expected: &Schema,
         next: &Schema,
     ) -> Result<(), AlterError<I>> {
+        let driving = self.inner.driving()?;
         let shard = {
             let ledger = self.inner.ledger.lock();
             let live = ledger.live(id).ok_or(AlterError::UnknownCollection(id))?;
@@ -117,7 +121,7 @@ impl<I: CollectionId, T: ShardTime> Collections<I, T> {
         // Of a table that was never written the first one is not there yet either.
         for schema in [expected, next] {
             let register = |record: &DataRecord<T>| record.register_schema(schema);
-            let registered = self.inner.transactor.carry_out(&mut log, register).await;
+            let registered = driving.transactor.carry_out(&mut log, register).await;
             registered.map_err(|error| match error {
                 CommandError::Refused(refusal) => AlterError::Schema(refusal),
                 CommandError::Fenced(fenced) => fenced_out(fenced).into(),

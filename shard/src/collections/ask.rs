@@ -163,14 +163,19 @@ impl<I: CollectionId, T: ShardTime> Collections<I, T> {
 
     /// Changes how shards are finalized, or whether they are, at once. What is under way goes on.
     pub fn change_finalization(&self, finalization: Finalization) {
-        self.inner.finalizer.set(finalization);
+        *self.inner.finalization.lock() = finalization.clone();
+        if let Some(driving) = self.inner.driving.get() {
+            driving.finalizer.set(finalization);
+        }
     }
 
     /// What was finalized, what is to be, and who blocks it.
     pub fn finalizer_stats(&self) -> FinalizerStats {
+        let driving = self.inner.driving.get();
+        let stats = driving.map(|driving| driving.finalizer.stats());
         FinalizerStats {
             pending_commit: self.inner.ledger.lock().pending,
-            ..self.inner.finalizer.stats()
+            ..stats.unwrap_or_default()
         }
     }
 }

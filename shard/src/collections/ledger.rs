@@ -67,6 +67,14 @@ impl<I: CollectionId> Ledger<I> {
         }
     }
 
+    /// These own these, and nobody owns anything else.
+    pub(super) fn observe(&mut self, owned: Vec<(I, ShardId)>, txns_shard: Option<ShardId>) {
+        self.owned.clear();
+        self.owners.clear();
+        self.own(owned);
+        self.txns_shard = txns_shard;
+    }
+
     fn disown(&mut self, id: I) {
         let Some(shard) = self.owned.remove(&id) else {
             return;

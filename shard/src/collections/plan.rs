@@ -7,6 +7,8 @@ use lowwater::{CollectionId, ShardId};
 
 use crate::metadata::{MetadataError, MetadataTransaction};
 
+use super::ReadOnly;
+
 /// Where a collection's data are to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Allotment<I> {
@@ -56,6 +58,9 @@ pub enum PrepareError<I> {
         /// Whose shard it was to have.
         with: I,
     },
+    /// Nothing is prepared by a controller that only reads.
+    #[error(transparent)]
+    ReadOnly(#[from] ReadOnly),
     /// The transaction has refused or failed.
     #[error(transparent)]
     Metadata(#[from] MetadataError),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use lowwater::{CollectionId, ShardId};
 
 use crate::id::Nonce;
-use crate::metadata::MetadataTransaction;
+use crate::metadata::{MetadataError, MetadataTransaction};
 use crate::time::ShardTime;
 
 use super::plan::{self, Allotment, Plan, PrepareError};
@@ -30,6 +30,18 @@ pub struct Prepared<I: CollectionId, T: ShardTime> {
 }
 
 impl<I: CollectionId, T: ShardTime> Collections<I, T> {
+    /// Learns who owns which shard, and changes nothing: for a controller that only reads, when it
+    /// starts and whenever the catalogue has changed. Before that it creates no collection.
+    ///
+    /// # Errors
+    ///
+    /// If the transaction cannot say.
+    pub fn observe(&self, transaction: &impl MetadataTransaction<I>) -> Result<(), MetadataError> {
+        let (owned, txns_shard) = (transaction.owned()?, transaction.txns_shard()?);
+        self.inner.ledger.lock().observe(owned, txns_shard);
+        Ok(())
+    }
+
     /// Brings the metadata in line with the catalogue, when a controller starts: records a shard for
     /// each collection that exists and has none, gives up those of collections that were dropped,
     /// and rescues what waits to be finalized although a collection owns it.
@@ -43,6 +55,7 @@ impl<I: CollectionId, T: ShardTime> Collections<I, T> {
         existing: &BTreeSet<I>,
         dropped: &BTreeSet<I>,
     ) -> Result<Prepared<I, T>, PrepareError<I>> {
+        self.inner.driving()?;
         let plan = plan::initialize(transaction, existing, dropped, new_shard)?;
         let owned = transaction.owned()?;
         Ok(Prepared::new(self, plan, owned, &BTreeSet::new()))
@@ -62,7 +75,7 @@ impl<I: CollectionId, T: ShardTime> Collections<I, T> {
         added: Vec<(I, Allotment<I>)>,
         dropped: &BTreeSet<I>,
     ) -> Result<Prepared<I, T>, PrepareError<I>> {
-        let finalized = self.inner.finalizer.finalized();
+        let finalized = self.inner.driving()?.finalizer.finalized();
         let plan = plan::prepare(transaction, added, dropped, &finalized, new_shard)?;
         Ok(Prepared::new(self, plan, Vec::new(), &finalized))
     }
@@ -92,6 +105,10 @@ impl<I: CollectionId, T: ShardTime> Prepared<I, T> {
     }
 
     /// The transaction has committed. What it comes to.
+    ///
+    /// # Panics
+    ///
+    /// Never: only a controller that is in charge prepares anything.
     pub fn committed(mut self) -> Plan<I> {
         let mut ledger = self.inner.ledger.lock();
         ledger.own(std::mem::take(&mut self.owned));
@@ -100,7 +117,8 @@ impl<I: CollectionId, T: ShardTime> Prepared<I, T> {
         for (shard, owners) in &self.plan.rescued {
             tracing::warn!(%shard, ?owners, "a shard waited to be finalized that is owned");
         }
-        let finalizer = &self.inner.finalizer;
+        let driving = self.inner.driving();
+        let finalizer = &driving.expect("it was when this was prepared").finalizer;
         let rescued = self.plan.rescued.iter().map(|(shard, _)| *shard);
         finalizer.keep(rescued.filter(|shard| !self.plan.unfinalized.contains(shard)));
         finalizer.forget(&self.struck);

@@ -13,12 +13,12 @@ use super::world::*;
 fn a_start_says_who_was_in_charge_and_a_lower_epoch_is_refused() {
     run(on_each(|store| async move {
         let first = Controller::start_with(&store, quick()).await.collections;
-        assert_eq!(first.taken_over().previous, None);
+        assert_eq!(first.taken_over().unwrap().previous, None);
         let second = Controller::start_with(&store, quick()).await.collections;
-        assert_eq!(second.taken_over().previous, Some(first.fence()));
-        assert!(second.fence().epoch > first.fence().epoch);
+        assert_eq!(second.taken_over().unwrap().previous, first.fence());
+        assert!(second.fence().unwrap().epoch > first.fence().unwrap().epoch);
         let same = Start {
-            epoch: Some(second.fence().epoch),
+            epoch: Some(second.fence().unwrap().epoch),
             ..quick()
         };
         let refused = Collections::<u64, u64>::start(&Handle::current(), store, same).await;
@@ -39,7 +39,7 @@ fn after_a_takeover_every_call_of_the_older_one_says_who_is_in_charge() {
             .prepare(&mut transaction, added, &ids([]))
             .unwrap();
         let newer = Controller::start(&store, &ids([1]), &ids([])).await;
-        let by = newer.collections.fence().epoch;
+        let by = newer.collections.fence().unwrap().epoch;
         let refused = transaction.commit().await.unwrap_err();
         assert!(matches!(
             refused,

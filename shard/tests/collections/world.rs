@@ -97,7 +97,7 @@ impl Controller {
         let handle = Handle::current();
         let collections = Collections::start(&handle, Arc::clone(store), start);
         let collections = collections.await.unwrap();
-        let metadata = StoredMetadata::new(Arc::clone(store), Some(collections.fence()));
+        let metadata = StoredMetadata::new(Arc::clone(store), collections.fence());
         Controller {
             store: Arc::clone(store),
             collections,
@@ -211,7 +211,7 @@ impl Controller {
         let handle = Handle::current();
         let collections = Collections::start(&handle, Arc::clone(store), quick());
         let collections = collections.await.ok()?;
-        let metadata = StoredMetadata::new(Arc::clone(store), Some(collections.fence()));
+        let metadata = StoredMetadata::new(Arc::clone(store), collections.fence());
         Some(Controller {
             store: Arc::clone(store),
             collections,
