@@ -210,7 +210,7 @@ impl<T: ShardTime> Standby<T> {
 
     /// Critical sinces have moved, or not. A lease from which one was reached is needed no more; one
     /// that still is behind it follows what is planned.
-    async fn downgraded(&mut self, request: DowngradeSinces<T>, outcomes: Outcomes<T>) {
+    async fn downgraded(&mut self, request: DowngradeSinces<T>, mut outcomes: Outcomes<T>) {
         let mut kept = Vec::new();
         let mut reached = Vec::new();
         for wish in request.wishes() {
@@ -226,8 +226,8 @@ impl<T: ShardTime> Standby<T> {
             }
         }
         self.leases.leave(&reached).await;
-        // What becomes of it is no concern of the engine, which hears of the critical since.
-        drop(self.leases.downgrade(&kept).await);
+        // The critical since is further, and the shard where the lease is.
+        outcomes.append(&mut self.leases.downgrade(&kept).await);
         answer(request, outcomes);
     }
 

@@ -168,7 +168,7 @@ fn a_controller_that_is_promoted_keeps_its_holds_and_the_older_one_ends() {
         reads(&follower, 2).await;
         let here = follower.collections.client().collection(1).unwrap();
         here.wait_for_since_past([89]).await.unwrap();
-        let held = follower.collections.acquire(&[1]).await.unwrap();
+        let mut held = follower.collections.acquire(&[1]).await.unwrap();
         assert_eq!(held[0].hold.since(), &Since::at(90));
         // The critical since goes beyond what is held here.
         older.write(shard, 200).await;
@@ -195,6 +195,18 @@ fn a_controller_that_is_promoted_keeps_its_holds_and_the_older_one_ends() {
         here.wait_for_upper_past([299]).await.unwrap();
         assert_eq!(*follower.sinces(shard).await.since(), Since::at(90));
         assert_eq!(follower.sinces(shard).await.leased().len(), 1);
+        // Moved, but not yet to where the critical since is.
+        held[0].hold.downgrade(Since::at(150)).unwrap();
+        comes_true("the lease follows the hold", async || {
+            let record = follower.sinces(shard).await;
+            *record.since() == Since::at(150) && record.leased().len() == 1
+        })
+        .await;
+        comes_true("what is durable is what is held", async || {
+            let frontiers = follower.collections.frontiers(&[1]).await.unwrap();
+            frontiers[0].durable_since == Since::at(150)
+        })
+        .await;
         drop(held);
         comes_true("the critical since has taken over", async || {
             let record = follower.sinces(shard).await;
