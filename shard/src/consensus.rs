@@ -102,6 +102,9 @@ pub struct Offer {
     pub seen: Option<SeqNo>,
     /// What is to be the next version.
     pub data: Bytes,
+    /// Where it is taken, the versions before this one are forgotten with it: see
+    /// [`Consensus::truncate`]. No later than the version that is offered.
+    pub keep_from: Option<SeqNo>,
 }
 
 impl Offer {
