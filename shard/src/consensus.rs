@@ -102,8 +102,9 @@ pub struct Offer {
     pub seen: Option<SeqNo>,
     /// What is to be the next version.
     pub data: Bytes,
-    /// Where it is taken, the versions before this one are forgotten with it: see
-    /// [`Consensus::truncate`]. No later than the version that is offered.
+    /// The versions before this one are no longer needed: they are forgotten in the same
+    /// transaction, at least if the offer is taken. Never more than
+    /// [`truncate`](Consensus::truncate) would, nor the version that is offered.
     pub keep_from: Option<SeqNo>,
 }
 

@@ -31,7 +31,7 @@ macro_rules! suite {
                 a_scan_gives_what_is_not_truncated
                 truncation_leaves_the_latest_version
                 an_offer_behind_truncated_versions_is_stale
-                an_offer_that_is_taken_truncates_and_no_other_does
+                an_offer_that_is_taken_truncates
                 a_list_is_in_order_and_in_pages
                 bytes_come_back_as_they_were
                 the_higher_epoch_takes_over

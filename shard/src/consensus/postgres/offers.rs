@@ -72,11 +72,18 @@ pub(super) struct Offers<'a> {
     seen: Vec<i64>,
     data: Vec<&'a [u8]>,
     fenced: Vec<bool>,
-    /// 0: nothing is forgotten.
-    keep_from: Vec<i64>,
     /// Of all that have one.
     epoch: Option<i64>,
     incarnation: Option<Vec<u8>>,
+    forgetful: Forgetful,
+}
+
+/// Those of the offers that forget versions.
+#[derive(Default)]
+struct Forgetful {
+    logs: Vec<Name>,
+    keep_from: Vec<i64>,
+    fenced: Vec<bool>,
 }
 
 impl<'a> Offers<'a> {
@@ -88,43 +95,61 @@ impl<'a> Offers<'a> {
             seen: Vec::with_capacity(count),
             data: Vec::with_capacity(count),
             fenced: Vec::with_capacity(count),
-            keep_from: Vec::with_capacity(count),
             epoch: fence.map(|fence| fence.epoch.number().cast_signed()),
             incarnation: fence.map(|fence| fence.incarnation.number().to_be_bytes().into()),
+            forgetful: Forgetful::default(),
         };
         for commit in commits {
+            let fenced = commit.fence.is_some();
             for offer in commit.tried() {
-                offers.logs.push(Name(offer.log.to_bytes()));
-                offers.seen.push(offer.seen.map_or(0, seqno_to_sql));
-                offers.data.push(&offer.data);
-                offers.fenced.push(commit.fence.is_some());
-                let keep_from = offer.keep_from.map(|from| from.min(offer.seqno()));
-                offers.keep_from.push(keep_from.map_or(0, seqno_to_sql));
+                offers.push(offer, fenced);
             }
         }
         offers
     }
 
-    /// Whether any of them forgets versions.
-    pub(super) fn truncate(&self) -> bool {
-        self.keep_from.iter().any(|keep_from| *keep_from > 0)
+    fn push(&mut self, offer: &'a Offer, fenced: bool) {
+        let name = Name(offer.log.to_bytes());
+        if let Some(keep_from) = offer.keep_from {
+            let keep_from = keep_from.min(offer.seqno());
+            self.forgetful.logs.push(name);
+            self.forgetful.keep_from.push(seqno_to_sql(keep_from));
+            self.forgetful.fenced.push(fenced);
+        }
+        self.logs.push(name);
+        self.seen.push(offer.seen.map_or(0, seqno_to_sql));
+        self.data.push(&offer.data);
+        self.fenced.push(fenced);
     }
 
-    pub(super) fn parameters(&self) -> [&(dyn ToSql + Sync); 7] {
+    /// Whether any of them forgets versions.
+    pub(super) fn forget(&self) -> bool {
+        !self.forgetful.logs.is_empty()
+    }
+
+    pub(super) fn parameters(&self) -> [&(dyn ToSql + Sync); 6] {
         [
             &self.logs,
             &self.seen,
             &self.data,
             &self.fenced,
-            &self.keep_from,
             &self.epoch,
             &self.incarnation,
         ]
     }
+
+    pub(super) fn parameters_to_forget(&self) -> [&(dyn ToSql + Sync); 5] {
+        let Forgetful {
+            logs,
+            keep_from,
+            fenced,
+        } = &self.forgetful;
+        [logs, keep_from, fenced, &self.epoch, &self.incarnation]
+    }
 }
 
 /// The name of a log, as the database has it.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Name([u8; LogId::BYTES]);
 
 impl ToSql for Name {

@@ -43,35 +43,34 @@ const GATE_ALONE: &str = "SELECT epoch, incarnation FROM lowwater_gate FOR UPDAT
 
 /// The version that its writer has seen must be there and the next one not: nobody truncates
 /// meanwhile, so it is the latest. Two that offer one place meet in the primary key. In the order
-/// of the logs, so that no two transactions wait for each other. Who is taken truncates.
+/// of the logs, so that no two transactions wait for each other.
 const OFFER: &str = "
-    WITH offered AS MATERIALIZED (
-        SELECT * FROM unnest($1::bytea[], $2::bigint[], $3::bytea[], $4::boolean[], $5::bigint[])
-            AS o (log, seen, data, fenced, keep_from)
-    ),
-    taken AS (
-        INSERT INTO lowwater_versions (log, seqno, data)
-        SELECT o.log, o.seen + 1, o.data
-        FROM offered o
-        WHERE CASE WHEN o.seen = 0
-                THEN NOT EXISTS (SELECT FROM lowwater_versions v WHERE v.log = o.log)
-                ELSE EXISTS (
-                    SELECT FROM lowwater_versions v WHERE v.log = o.log AND v.seqno = o.seen)
-            END
-            AND (NOT o.fenced OR (
-                SELECT count(*) > 0 FROM lowwater_gate
-                WHERE epoch = $6::bigint AND incarnation = $7::bytea))
-        ORDER BY o.log
-        ON CONFLICT DO NOTHING
-        RETURNING log
-    ),
-    forgotten AS (
-        DELETE FROM lowwater_versions v
-        USING offered o
-        WHERE o.keep_from > 0 AND v.log = o.log AND v.seqno < o.keep_from
-            AND o.log IN (SELECT log FROM taken)
-    )
-    SELECT log FROM taken";
+    INSERT INTO lowwater_versions (log, seqno, data)
+    SELECT o.log, o.seen + 1, o.data
+    FROM unnest($1::bytea[], $2::bigint[], $3::bytea[], $4::boolean[])
+        AS o (log, seen, data, fenced)
+    WHERE CASE WHEN o.seen = 0
+            THEN NOT EXISTS (SELECT FROM lowwater_versions v WHERE v.log = o.log)
+            ELSE EXISTS (
+                SELECT FROM lowwater_versions v WHERE v.log = o.log AND v.seqno = o.seen)
+        END
+        AND (NOT o.fenced OR (
+            SELECT count(*) > 0 FROM lowwater_gate
+            WHERE one AND epoch = $5::bigint AND incarnation = $6::bytea))
+    ORDER BY o.log
+    ON CONFLICT DO NOTHING
+    RETURNING log";
+
+/// Behind the offers, while nobody else is at the gate.
+const FORGET: &str = "
+    DELETE FROM lowwater_versions v
+    USING unnest($1::bytea[], $2::bigint[], $3::boolean[]) AS o (log, keep_from, fenced)
+    WHERE v.log = o.log AND v.seqno < o.keep_from
+        AND EXISTS (
+            SELECT FROM lowwater_versions h WHERE h.log = o.log AND h.seqno >= o.keep_from)
+        AND (NOT o.fenced OR (
+            SELECT count(*) > 0 FROM lowwater_gate
+            WHERE one AND epoch = $4::bigint AND incarnation = $5::bytea))";
 
 const HEADS: &str = "
     SELECT l.at, v.seqno, v.data
@@ -94,10 +93,11 @@ const TRUNCATE: &str = "
         SELECT FROM lowwater_versions h WHERE h.log = t.log AND h.seqno >= t.before)";
 
 /// Whatever we ask goes by the primary key, log by log. The database does not know how many logs
-/// that are, and would rather read the whole table than look so many up.
+/// that are, and would rather read the whole table than look so many up, or compile what is done in
+/// a millisecond.
 const BY_KEY: &str = "
     SELECT set_config(name, 'off', false) FROM pg_settings
-    WHERE name IN ('enable_seqscan', 'enable_hashjoin', 'enable_mergejoin')";
+    WHERE name IN ('enable_seqscan', 'enable_hashjoin', 'enable_mergejoin', 'jit')";
 
 /// One step of the index for each log, however many versions it has.
 const LIST: &str = "
@@ -245,26 +245,38 @@ impl Session {
         commits: &[Commit],
     ) -> Result<Vec<Result<Vec<Outcome>, Fenced>>, ConsensusError> {
         let offers = Offers::new(commits);
-        let gate = if offers.truncate() {
+        let gate = if offers.forget() {
             GATE_ALONE
         } else {
             GATE_SHARED
         };
-        let (gate, offer) = tokio::join!(self.prepare(gate), self.prepare(OFFER));
-        let (gate, offer) = (gate?, offer?);
+        let prepared = tokio::join!(
+            self.prepare(gate),
+            self.prepare(OFFER),
+            self.prepare(FORGET),
+        );
+        let (gate, offer, forget) = (prepared.0?, prepared.1?, prepared.2?);
         let parameters = offers.parameters();
+        let forgotten = offers.parameters_to_forget();
         // They are sent in this order when they are first polled; none waits for the one before.
-        let (begun, gate, taken, committed) = tokio::join!(
+        let (begun, gate, taken, forgotten, committed) = tokio::join!(
             biased;
             self.client.batch_execute(BEGIN),
             self.client.query_one(&gate, &[]),
             self.client.query(&offer, &parameters),
+            async {
+                match offers.forget() {
+                    true => self.client.execute(&forget, &forgotten).await,
+                    false => Ok(0),
+                }
+            },
             self.client.batch_execute("COMMIT"),
         );
         // What the database refuses takes the transaction back, whatever became of the commit.
         begun.map_err(in_transaction)?;
         let gate = gate.map_err(in_transaction)?;
         let taken = taken.map_err(in_transaction)?;
+        forgotten.map_err(in_transaction)?;
         committed.map_err(ConsensusError::indeterminate)?;
         let mut logs = Vec::with_capacity(taken.len());
         for row in &taken {
