@@ -115,7 +115,6 @@ pub(crate) fn writers_that_truncate_as_they_go_lose_nothing(store: &impl Store) 
     let mut taken = taken.concat();
     taken.sort_unstable();
     taken.dedup();
-    let store = store;
     run(async {
         let left = numbers(&*store.open().await, log(1), 1).await;
         assert_eq!(left.len(), 1, "{left:?}");
