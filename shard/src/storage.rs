@@ -85,7 +85,7 @@ struct Controller<T: ShardTime> {
     advances: Arc<Tidings<Upper<T>>>,
     reader: ReaderId,
     epoch: Epoch,
-    shards: BTreeMap<ShardId, Opened<T>>,
+    shards: BTreeMap<ShardId, Box<Opened<T>>>,
 }
 
 struct Opened<T: ShardTime> {
@@ -123,7 +123,7 @@ impl<T: ShardTime> Controller<T> {
         };
         for (shard, outcome) in shards.into_iter().zip(&outcomes) {
             if outcome.1.is_ok() {
-                self.shards.insert(outcome.0, shard);
+                self.shards.insert(outcome.0, Box::new(shard));
             }
         }
         request.answer(outcomes);
@@ -158,36 +158,36 @@ impl<T: ShardTime> Controller<T> {
 
     /// Moves sinces, all in one transaction.
     async fn downgrade(&mut self, request: DowngradeSinces<T>) {
-        let mut outcomes = BTreeMap::new();
-        let mut wished = Vec::with_capacity(request.wishes().len());
-        for wish in request.wishes() {
-            // Out of the map while they are worked on; a shard occurs once.
-            match self.shards.remove(&wish.shard) {
-                Some(shard) => wished.push((wish, shard)),
-                None => drop(outcomes.insert(wish.shard, Err(not_opened()))),
-            }
-        }
+        // Out of the map while they are worked on; a shard occurs once.
+        let shard = |wish: &SinceWish<T>| self.shards.remove(&wish.shard);
+        let mut found: Vec<_> = request.wishes().iter().map(shard).collect();
         let (reader, epoch) = (self.reader, self.epoch);
-        let tasks = wished.iter_mut().map(|(wish, shard)| Task {
-            log: &mut shard.since,
-            command: |record: &SinceRecord<T>| {
+        let wished = request.wishes().iter().zip(&mut found);
+        let tasks = wished.filter_map(|(wish, shard)| {
+            let log = &mut shard.as_mut()?.since;
+            let command = |record: &SinceRecord<T>| {
                 record.compare_and_downgrade(reader, epoch, epoch, &wish.since)
-            },
+            };
+            Some(Task { log, command })
         });
         let moved = self.transactor.carry_out_all(tasks.collect()).await;
-        for ((wish, shard), moved) in wished.into_iter().zip(moved) {
+        let mut moved = moved.into_iter();
+        let mut outcomes = Vec::with_capacity(found.len());
+        for (wish, shard) in request.wishes().iter().zip(found) {
+            let Some((shard, moved)) = shard.and_then(|shard| Some((shard, moved.next()?))) else {
+                outcomes.push(Err(not_opened()));
+                continue;
+            };
             let moved = moved.map(|moved| where_it_is(wish, moved));
             let moved = moved.map_err(|error| refused(error, epoch));
             // A shard that was given up is never heard of again.
             if !moved.as_ref().is_ok_and(Since::is_gone) {
                 self.shards.insert(wish.shard, shard);
             }
-            outcomes.insert(wish.shard, moved);
+            outcomes.push(moved);
         }
-        request.answer(|wish| {
-            let outcome = outcomes.remove(&wish.shard);
-            outcome.unwrap_or_else(|| Err(not_opened()))
-        });
+        let mut outcomes = outcomes.into_iter();
+        request.answer(|_| outcomes.next().expect("there is one for each wish"));
     }
 
     /// Tells the engine which of its shards were written, and how far.

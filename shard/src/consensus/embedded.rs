@@ -100,8 +100,7 @@ impl Consensus for EmbeddedConsensus {
             if fence.is_some() && fence != current {
                 return Ok(Err(Fenced { by: current }));
             }
-            let outcomes = offers.iter().map(|offer| database.offer(offer));
-            outcomes.collect::<Result<_, _>>().map(Ok)
+            database.offer(&offers).map(Ok)
         })
     }
 
@@ -112,10 +111,9 @@ impl Consensus for EmbeddedConsensus {
     }
 
     fn truncate(&self, truncations: Vec<Truncation>) -> Answer<()> {
-        self.threads.writer.write(Vec::new(), move |database| {
-            let mut truncations = truncations.iter();
-            truncations.try_for_each(|truncation| database.truncate(truncation))
-        })
+        self.threads
+            .writer
+            .write(Vec::new(), move |database| database.truncate(&truncations))
     }
 
     fn list(&self, after: Option<LogId>, logs_max: usize) -> Answer<Vec<LogId>> {

@@ -10,6 +10,7 @@
 //! inside a transaction that writes.
 
 mod tls;
+mod offers;
 mod session;
 mod pool;
 mod committer;

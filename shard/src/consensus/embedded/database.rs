@@ -39,6 +39,9 @@ const TABLES: &str = "
     ) STRICT;
 ";
 
+/// Of a log that reaches so far.
+const TRUNCATE: &str = "DELETE FROM versions WHERE log = ?1 AND seqno < ?2";
+
 /// Why a store cannot be opened.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -185,34 +188,40 @@ impl Database {
             .query_row([], |row| row.get(0))
     }
 
-    pub(super) fn offer(&mut self, offer: &Offer) -> rusqlite::Result<Outcome> {
+    pub(super) fn offer(&mut self, offers: &[Offer]) -> rusqlite::Result<Vec<Outcome>> {
         let mut insert = self.0.prepare_cached(
             "INSERT INTO versions SELECT ?1, ?2, ?3
              WHERE (SELECT max(seqno) FROM versions WHERE log = ?1) IS ?4",
         )?;
-        let seen = offer.seen.map(seqno_to_sql);
-        let inserted = insert.execute(params![
-            offer.log.to_bytes(),
-            seqno_to_sql(offer.seqno()),
-            &offer.data[..],
-            seen
-        ])?;
-        Ok(if inserted == 1 {
-            Outcome::Taken
-        } else {
-            Outcome::Stale
-        })
+        let mut delete = self.0.prepare_cached(TRUNCATE)?;
+        let offer = |offer: &Offer| {
+            let log = offer.log.to_bytes();
+            let seen = offer.seen.map(seqno_to_sql);
+            let seqno = seqno_to_sql(offer.seqno());
+            let inserted = insert.execute(params![log, seqno, &offer.data[..], seen])?;
+            if inserted == 0 {
+                return Ok(Outcome::Stale);
+            }
+            if let Some(before) = offer.keep_from {
+                delete.execute(params![log, seqno_to_sql(before.min(offer.seqno()))])?;
+            }
+            Ok(Outcome::Taken)
+        };
+        offers.iter().map(offer).collect()
     }
 
-    pub(super) fn truncate(&mut self, truncation: &Truncation) -> rusqlite::Result<()> {
-        let mut delete = self.0.prepare_cached(
-            "DELETE FROM versions WHERE log = ?1 AND seqno < ?2
-             AND (SELECT max(seqno) FROM versions WHERE log = ?1) >= ?2",
+    pub(super) fn truncate(&mut self, truncations: &[Truncation]) -> rusqlite::Result<()> {
+        let mut delete = self.0.prepare_cached(TRUNCATE)?;
+        let mut reached = self.0.prepare_cached(
+            "SELECT EXISTS (SELECT * FROM versions WHERE log = ?1 AND seqno >= ?2)",
         )?;
-        let before = seqno_to_sql(truncation.before);
-        delete
-            .execute(params![truncation.log.to_bytes(), before])
-            .map(drop)
+        for Truncation { log, before } in truncations {
+            let before = params![log.to_bytes(), seqno_to_sql(*before)];
+            if reached.query_row(before, |row| row.get(0))? {
+                delete.execute(before)?;
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn take_over(&mut self, fence: Fence) -> rusqlite::Result<Result<(), Fenced>> {
