@@ -49,7 +49,9 @@ mod time;
 mod id;
 mod schema;
 mod updates;
+mod certificates;
 pub mod inline;
+pub mod parts;
 pub mod record;
 pub mod format;
 pub mod consensus;
@@ -65,6 +67,7 @@ pub use id::{
     BatchId, Epoch, Incarnation, LogId, LogKind, Nonce, PartId, PartName, ReaderId, SchemaId, SeqNo,
 };
 pub use log::{Log, LogError, LogFault, Proposal};
+pub use parts::Parts;
 pub use schema::{Column, ColumnKind, Schema, SchemaError};
 pub use storage::ShardStorage;
 pub use time::ShardTime;
