@@ -297,7 +297,7 @@ fn a_lease_that_lapses_is_told_and_the_process_goes_on() {
 fn whoever_only_reads_may_start_before_anybody_was_in_charge() {
     run(on_each(|store| async move {
         let follower = follow(&store, LEASE).await;
-        assert_eq!(follower.collections.active(), []);
+        assert!(follower.collections.active().is_empty());
         let taken = follower.collections.promote(None).await.unwrap();
         assert_eq!(taken.previous, None);
         let start = Start {
