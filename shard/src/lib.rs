@@ -54,6 +54,7 @@ pub mod consensus;
 mod log;
 mod transact;
 mod storage;
+pub mod tables;
 
 pub use id::{
     BatchId, Epoch, Incarnation, LogId, LogKind, Nonce, PartId, PartName, ReaderId, SchemaId, SeqNo,
