@@ -9,6 +9,13 @@
 //!
 //! Times are totally ordered ([`TableTime`]): a commit at a time closes it for all tables at once.
 //!
+//! What a transaction has written is in the rows of the txns shard, small or large. So it is durable
+//! with the commit, nobody has to be kept from sweeping it, and whoever reads tables without writing
+//! anything finds it there. The txns shard stores many or large rows as a part of its own, as every
+//! shard does. The price: what is large is written once more when it is applied, and its row once
+//! more when it is taken away.
+//!
+//! - [`Tables`], [`Transaction`], [`Subscription`]: what callers have in their hands.
 //! - [`TxnsState`]: what the rows of the txns shard say, and every rule, as pure functions.
 //! - [`TxnsRow`]: the rows.
 
@@ -17,9 +24,29 @@ mod row;
 mod state;
 #[cfg(test)]
 mod model;
+mod encoding;
+mod store;
+mod cache;
+mod error;
+mod handle;
+mod transaction;
+mod apply;
+mod read;
+mod subscription;
+#[cfg(test)]
+mod memory;
+#[cfg(test)]
+mod tests;
 
+pub use error::{
+    AlterError, ApplyError, CommitError, ForgetError, ReadError, ReadRefusal, RegisterError,
+    RegisterFault, TablesError, WriteError,
+};
+pub use handle::Tables;
 pub use row::{Misplaced, TxnsRow};
 pub use state::{
     Application, CommitRefusal, Foreign, ForgetRefusal, Passed, RegisterRefusal, Step, TxnsState,
 };
+pub use subscription::{Progress, Subscription};
 pub use time::TableTime;
+pub use transaction::Transaction;

@@ -63,4 +63,13 @@ impl<T> TxnsRow<T> {
             | TxnsRow::Written { at, .. } => at,
         }
     }
+
+    /// About how much it takes.
+    pub(super) fn bytes(&self) -> usize {
+        let payload = match self {
+            TxnsRow::Registered { .. } | TxnsRow::Forgotten { .. } => 0,
+            TxnsRow::Written { payload, .. } => payload.len(),
+        };
+        payload + 32
+    }
 }

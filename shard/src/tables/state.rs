@@ -181,10 +181,14 @@ impl<T: TableTime> TxnsState<T> {
         table.is_some_and(|table| table.registered.is_some())
     }
 
-    /// True iff the txns shard still says something about the table: its own shard must not be
-    /// closed, for something may have to be applied to it.
-    pub fn needs(&self, table: ShardId) -> bool {
-        self.tables.contains_key(&table)
+    /// True iff the table's own shard must not be closed: transactions can write to it, or something
+    /// that they have written is not known to have reached it.
+    pub fn needs(&self, id: ShardId) -> bool {
+        let Some(table) = self.tables.get(&id) else {
+            return false;
+        };
+        let mut awaited = table.writes.keys().chain(&table.forgotten);
+        table.registered.is_some() || awaited.any(|at| self.unapplied.contains(&(at.clone(), id)))
     }
 
     /// How far a table is written, wherever the data are. `None` if the shard is no table: then its
@@ -213,6 +217,11 @@ impl<T: TableTime> TxnsState<T> {
             // Sealed: whatever was written last, it is not before this.
             (None, unapplied) => unapplied,
         })
+    }
+
+    /// The time of the latest one.
+    pub fn latest_unapplied(&self) -> Option<&T> {
+        self.unapplied.last().map(|(at, _)| at)
     }
 
     /// The tables to which something up to `through` was not applied.

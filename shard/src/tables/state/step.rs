@@ -6,6 +6,9 @@ use super::super::row::TxnsRow;
 use super::super::time::{TableTime, upper_after};
 use super::TxnsState;
 
+/// How much of what was applied one step takes away; the last row may go beyond that.
+const TIDIED_BYTES_MAX: usize = 64 << 20;
+
 /// Rows to append to the txns shard, if it is still written up to `lower`.
 #[must_use = "nothing is written yet"]
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +49,14 @@ impl<T: TableTime> TxnsState<T> {
         mut rows: Vec<(TxnsRow<T>, i64)>,
     ) -> Result<Step<T>, Passed<T>> {
         self.is_open(at)?;
-        rows.extend(self.applied_rows().map(|row| (row, -1)));
+        let mut bytes = 0;
+        for row in self.applied_rows() {
+            if bytes >= TIDIED_BYTES_MAX {
+                break;
+            }
+            bytes += row.bytes();
+            rows.push((row, -1));
+        }
         Ok(Step {
             lower: self.upper.clone(),
             upper: upper_after(at),
