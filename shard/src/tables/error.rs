@@ -1,7 +1,5 @@
 //! Why something was not done with tables.
 
-use std::collections::BTreeSet;
-
 use lowwater::{ShardId, Since, StorageError, StorageErrorKind};
 
 use crate::consensus::Fenced;

@@ -366,6 +366,8 @@ fn next(state: &TxnsState<u64>, skip: u64) -> u64 {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn processes_with_old_states_never_disagree_with_a_naive_history(acts in acts()) {
         let mut world = World::forever();

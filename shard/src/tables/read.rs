@@ -41,10 +41,8 @@ impl<T: TableTime> Tables<T> {
         let past = Antichain::from_elem(as_of.clone());
         loop {
             let mut uppers = inner.uppers();
-            let upper = inner
-                .view(table, uppers.borrow_and_update().clone())
-                .await
-                .upper;
+            let known = uppers.borrow_and_update().clone();
+            let upper = inner.view(table, known).await.upper;
             match &upper {
                 Some(upper) if upper.is_past(&past) => {
                     return self.snapshot_now(table, as_of).await;

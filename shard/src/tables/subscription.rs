@@ -3,7 +3,6 @@
 use lowwater::{ShardId, Upper};
 use timely::progress::Antichain;
 
-use crate::schema::Schema;
 use crate::updates::Updates;
 
 use super::error::{ReadError, ReadRefusal, TablesError};
@@ -30,19 +29,20 @@ pub struct Subscription<T: TableTime> {
     as_of: T,
     /// What was given out is all up to here; `None` before the first.
     upper: Option<Upper<T>>,
-    schema: Schema,
+    /// Nothing, of the table's schema, for times that pass.
+    nothing: Option<Updates<T>>,
 }
 
 impl<T: TableTime> Tables<T> {
-    /// Follows a table from a time on. The caller keeps it readable from where the subscription has
-    /// come to.
+    /// Follows a table from a time on. The caller keeps it readable from the last time that the
+    /// subscription has given out completely.
     pub fn subscribe(&self, table: ShardId, as_of: T) -> Subscription<T> {
         Subscription {
             tables: self.clone(),
             table,
             as_of,
             upper: None,
-            schema: Schema::new(Vec::new()).expect("no column occurs twice"),
+            nothing: None,
         }
     }
 }
@@ -68,6 +68,7 @@ impl<T: TableTime> Subscription<T> {
             },
         };
         self.upper = Some(progress.upper.clone());
+        self.nothing = Some(progress.updates.filter(|_| false));
         Ok(Some(progress))
     }
 
@@ -80,11 +81,10 @@ impl<T: TableTime> Subscription<T> {
             // The state before the shard: what is no longer in the one is in the other.
             let view = inner.view(self.table, reached.clone()).await;
             match view.upper {
-                Some(upper) if upper.is_past(&past) && view.is_quiet => {
-                    let updates = Updates::empty(&self.schema);
-                    return Ok(Progress { updates, upper });
-                }
                 Some(upper) if upper.is_past(&past) => {
+                    if let Some(updates) = self.nothing.clone().filter(|_| view.is_quiet) {
+                        return Ok(Progress { updates, upper });
+                    }
                     return self.between(from, reached, upper, &view.writes).await;
                 }
                 Some(_) => drop(uppers.changed().await),
