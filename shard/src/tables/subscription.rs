@@ -72,6 +72,11 @@ impl<T: TableTime> Subscription<T> {
         Ok(Some(progress))
     }
 
+    #[cfg(test)]
+    pub(super) fn goes_on_with(&mut self, tables: &Tables<T>) {
+        self.tables = tables.clone();
+    }
+
     async fn further(&self, from: &T, reached: &Upper<T>) -> Result<Progress<T>, ReadError<T>> {
         let inner = &self.tables.inner;
         let past = Antichain::from_elem(from.clone());

@@ -98,12 +98,9 @@ async fn read(tables: &Tables<u64>, table: ShardId, as_of: u64) -> Vec<i64> {
     let read = timeout(LONG, tables.snapshot(table, &as_of)).await;
     let read = read.expect("it hangs").unwrap();
     let values = values(&read);
-    assert!(
-        values
-            .iter()
-            .all(|(_, at, diff)| (*at, *diff) == (as_of, 1))
-    );
-    values.into_iter().map(|(value, _, _)| value).collect()
+    assert!(values.iter().all(|(_, at, diff)| *at == as_of && *diff > 0));
+    let copies = |(value, _, diff)| std::iter::repeat_n(value, usize::try_from(diff).unwrap());
+    values.into_iter().flat_map(copies).collect()
 }
 
 fn fence(epoch: u64) -> Fence {
@@ -598,6 +595,46 @@ async fn a_subscription_of_a_quiet_table_reads_nothing_when_time_passes() {
         );
     }
     assert_eq!(store.reads(), reads);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_misses_nothing_that_a_compacted_txns_shard_no_longer_tells() {
+    let store = MemoryTables::new();
+    let writer = registered(&store, Mode::ByHand).await;
+    let reader = open(&store, Mode::ReadOnly).await;
+    let mut subscription = reader.subscribe(A, 1);
+    assert_eq!(
+        values(&subscription.next().await.unwrap().unwrap().updates),
+        []
+    );
+    commit(&writer, 3, &[(A, &[1])]).await;
+    writer.apply_through(&3).await.unwrap();
+    writer.advance(&4).await.unwrap();
+    writer.downgrade().await.unwrap();
+    store.compact(TXNS);
+    // Its process has not seen the commit when the txns shard still told of it.
+    subscription.goes_on_with(&open(&store, Mode::ReadOnly).await);
+    let rest = subscription.next().await.unwrap().unwrap();
+    assert_eq!(
+        (values(&rest.updates), rest.upper),
+        (vec![(1, 3, 1)], Upper::at(5))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_is_refused_where_its_table_no_longer_tells_times_apart() {
+    let store = MemoryTables::new();
+    let tables = registered(&store, Mode::ByHand).await;
+    commit(&tables, 3, &[(A, &[1])]).await;
+    let mut subscription = tables.subscribe(A, 3);
+    subscription.next().await.unwrap();
+    commit(&tables, 5, &[(A, &[2])]).await;
+    // At 3 it can be told what came after 3; at 4 no longer.
+    store.downgrade_to(A, Since::at(4));
+    let refused = subscription.next().await.unwrap_err();
+    let since = Since::at(4);
+    let too_early = ReadRefusal::TooEarly { table: A, since };
+    assert!(matches!(refused, TablesError::Refused(refusal) if refusal == too_early));
 }
 
 #[tokio::test(start_paused = true)]
