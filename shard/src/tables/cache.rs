@@ -42,21 +42,21 @@ impl<T: TableTime> Cache<T> {
             return Ok(true);
         }
         let rows = decode_rows(&contents.updates).map_err(give_up)?;
-        if contents.lower == *self.upper() {
-            match self.take(rows, contents.upper.clone()) {
-                Ok(()) => return Ok(true),
+        // What was read from the beginning may no longer tell what has happened.
+        if contents.lower == *self.upper() && !contents.lower.is_minimum() {
+            return match self.take(rows, contents.upper.clone()) {
+                Ok(()) => Ok(true),
                 // What was compacted meanwhile is not what was read before.
-                Err(misplaced) if !contents.lower.is_minimum() => {
+                Err(misplaced) => {
                     tracing::debug!(%misplaced, "the txns shard is read anew");
                     *self = Cache::new();
-                    return Ok(false);
+                    Ok(false)
                 }
-                Err(misplaced) => return Err(give_up(misplaced)),
-            }
+            };
         }
         *self = Cache::new();
-        let misplaced = self.take(rows, contents.upper.clone());
-        misplaced.map_err(give_up)?;
+        let taken = self.take(rows, contents.upper.clone());
+        taken.map_err(give_up)?;
         self.seen_from = contents.upper.clone();
         self.written.clear();
         Ok(true)
