@@ -53,6 +53,7 @@ pub mod format;
 pub mod consensus;
 mod log;
 mod transact;
+mod hub;
 mod storage;
 pub mod tables;
 

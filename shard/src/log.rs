@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use lowwater::ShardId;
+use lowwater::{ShardId, StorageError, StorageErrorKind};
 
 use crate::consensus::{Offer, Scan, Truncation, Version};
 use crate::format::{Body, Format, FormatError, decode, encode};
@@ -72,6 +72,12 @@ impl fmt::Display for LogError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let LogError { log, seqno, fault } = self;
         write!(f, "version {seqno} of {log} cannot be read: {fault}")
+    }
+}
+
+impl From<LogError> for StorageError {
+    fn from(error: LogError) -> Self {
+        StorageError::new(StorageErrorKind::GiveUp, error)
     }
 }
 

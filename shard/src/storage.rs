@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use lowwater::{
     DowngradeSinces, OpenOutcome, OpenShards, OpenedShard, ShardId, Since, SinceWish, Storage,
@@ -11,18 +10,13 @@ use lowwater::{
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
-use crate::consensus::{Changes, Consensus, ConsensusError, Fence, Hint};
-use crate::id::{Epoch, LogId, ReaderId};
-use crate::log::{Log, LogError};
+use crate::consensus::{Consensus, ConsensusError, Fence};
+use crate::hub::{Hub, Shard, Tidings};
+use crate::id::{Epoch, ReaderId};
+use crate::log::Log;
 use crate::record::{CriticalError, DataRecord, Decision, Downgraded, SinceChange, SinceRecord};
 use crate::time::ShardTime;
 use crate::transact::{CommandError, StoreTrouble, Task, Transactor};
-
-/// How many logs are read in one request when any may have changed: so that commits come between.
-const LOGS_AT_ONCE: usize = 1_000;
-
-/// How long to wait before logs are read again that could not be read.
-const READ_AGAIN: Duration = Duration::from_secs(1);
 
 /// Durable shards for an engine.
 ///
@@ -53,14 +47,25 @@ impl<T: ShardTime> ShardStorage<T> {
         reader: ReaderId,
         fence: Fence,
     ) -> Self {
+        let hub = Hub::spawn(runtime, store);
+        ShardStorage::on(runtime, hub, reader, fence)
+    }
+
+    /// On what the handles of this process share.
+    pub(crate) fn on(
+        runtime: &Handle,
+        hub: Arc<Hub<T>>,
+        reader: ReaderId,
+        fence: Fence,
+    ) -> Self {
         let (requests, receiver) = mpsc::unbounded_channel();
         let controller = Controller {
-            changes: store.changes(),
-            transactor: Transactor::new(store, Some(fence)),
+            advances: hub.listen(),
+            transactor: Transactor::new(Arc::clone(hub.store()), Some(fence)),
+            hub,
             reader,
             epoch: fence.epoch,
             shards: BTreeMap::new(),
-            unread: false,
         };
         runtime.spawn(controller.run(receiver));
         ShardStorage { requests }
@@ -80,28 +85,18 @@ impl<T: ShardTime> Storage<T> for ShardStorage<T> {
 
 struct Controller<T: ShardTime> {
     transactor: Transactor,
-    changes: Changes,
+    hub: Arc<Hub<T>>,
+    /// The uppers that have advanced, of all shards of the hub.
+    advances: Arc<Tidings<Upper<T>>>,
     reader: ReaderId,
     epoch: Epoch,
-    shards: BTreeMap<ShardId, Shard<T>>,
-    /// Some logs could not be read when they had changed: all are read again soon.
-    unread: bool,
+    shards: BTreeMap<ShardId, Opened<T>>,
 }
 
-struct Shard<T: ShardTime> {
+struct Opened<T: ShardTime> {
     since: Log<SinceRecord<T>>,
-    data: Log<DataRecord<T>>,
+    shard: Arc<Shard<T>>,
     reports: StorageReports<T>,
-}
-
-impl<T: ShardTime> Shard<T> {
-    fn new(shard: ShardId, reports: StorageReports<T>) -> Self {
-        Shard {
-            since: Log::new(shard),
-            data: Log::new(shard),
-            reports,
-        }
-    }
 }
 
 impl<T: ShardTime> Controller<T> {
@@ -114,18 +109,19 @@ impl<T: ShardTime> Controller<T> {
                     Some(Request::Downgrade(request)) => self.downgrade(request).await,
                     None => return,
                 },
-                hint = self.changes.next() => self.follow(&hint).await,
-                () = tokio::time::sleep(READ_AGAIN), if self.unread => {
-                    self.follow(&Hint::Any).await;
-                }
+                advances = self.advances.next() => self.report(advances),
             }
         }
     }
 
     /// Opens shards: reads all, then registers or stamps all of them in one transaction.
     async fn open(&mut self, request: OpenShards<T>) {
-        let new = |shard: &ShardId| Shard::new(*shard, request.reports().clone());
-        let mut shards: Vec<Shard<T>> = request.shards().iter().map(new).collect();
+        let new = |id: &ShardId| Opened {
+            since: Log::new(*id),
+            shard: self.hub.shard(*id),
+            reports: request.reports().clone(),
+        };
+        let mut shards: Vec<Opened<T>> = request.shards().iter().map(new).collect();
         let outcomes = match self.open_all(&mut shards).await {
             Ok(opened) => request.shards().iter().copied().zip(opened).collect(),
             Err(error) => all_failed(request.shards(), &error),
@@ -140,10 +136,11 @@ impl<T: ShardTime> Controller<T> {
 
     async fn open_all(
         &self,
-        shards: &mut [Shard<T>],
+        shards: &mut [Opened<T>],
     ) -> Result<Vec<Result<OpenedShard<T>, StorageError>>, ConsensusError> {
-        let mut data: Vec<_> = shards.iter_mut().map(|shard| &mut shard.data).collect();
-        let data_read = self.transactor.refresh(&mut data).await?;
+        let followed = shards.iter().map(|opened| Arc::clone(&opened.shard));
+        let followed = followed.map(|shard| (shard.id, shard)).collect();
+        let mut data_read = self.hub.refresh::<DataRecord<T>>(&followed).await?;
         let mut sinces: Vec<_> = shards.iter_mut().map(|shard| &mut shard.since).collect();
         let sinces_read = self.transactor.refresh(&mut sinces).await?;
         let (reader, epoch) = (self.reader, self.epoch);
@@ -152,13 +149,13 @@ impl<T: ShardTime> Controller<T> {
             command: |record: &SinceRecord<T>| take_charge(record, reader, epoch),
         });
         let taken = self.transactor.carry_out_all(tasks.collect()).await;
-        let read = data_read.into_iter().zip(sinces_read);
-        let opened = shards.iter().zip(read.zip(taken));
-        let opened = opened.map(|(shard, ((data, sinces), taken))| {
-            data.and(sinces).map_err(unreadable)?;
+        let opened = shards.iter().zip(sinces_read.into_iter().zip(taken));
+        let opened = opened.map(|(opened, (sinces, taken))| {
+            let data = data_read.remove(&opened.shard.id).unwrap_or(Ok(()));
+            data.and(sinces)?;
             Ok(OpenedShard {
                 since: taken.map_err(refused)?,
-                upper: shard.data.record().upper().clone(),
+                upper: opened.shard.upper(),
             })
         });
         Ok(opened.collect())
@@ -197,53 +194,20 @@ impl<T: ShardTime> Controller<T> {
         });
     }
 
-    /// Reads the data of the shards that have changed, and reports how far they are written now.
-    async fn follow(&mut self, hint: &Hint) {
-        let everything = std::mem::take(&mut self.unread);
-        let hinted = |shard: &ShardId| everything || hint.names(LogId::data(*shard));
-        let mut changed = Vec::new();
-        for (id, shard) in &mut self.shards {
-            if hinted(id) {
-                changed.push((*id, shard));
+    /// Tells the engine which of its shards were written, and how far.
+    fn report(&self, advances: BTreeMap<ShardId, Upper<T>>) {
+        let mut reports = None;
+        let mut advanced = Vec::with_capacity(advances.len());
+        for (shard, upper) in advances {
+            if let Some(opened) = self.shards.get(&shard) {
+                // All of them lead to the one engine.
+                reports = Some(&opened.reports);
+                advanced.push((shard, upper));
             }
         }
-        for some in changed.chunks_mut(LOGS_AT_ONCE) {
-            let mut logs: Vec<_> = some.iter_mut().map(|(_, shard)| &mut shard.data).collect();
-            let before: Vec<_> = logs
-                .iter()
-                .map(|log| log.record().upper().clone())
-                .collect();
-            match self.transactor.refresh(&mut logs).await {
-                Ok(read) => report(some, before, read),
-                Err(error) => {
-                    tracing::warn!(%error, "how far shards are written could not be read");
-                    self.unread = true;
-                    return;
-                }
-            }
+        if let Some(reports) = reports {
+            reports.uppers_advanced(advanced);
         }
-    }
-}
-
-/// Tells the engine about the shards whose upper has advanced.
-fn report<T: ShardTime>(
-    shards: &[(ShardId, &mut Shard<T>)],
-    before: Vec<Upper<T>>,
-    read: Vec<Result<(), LogError>>,
-) {
-    let mut advanced = Vec::new();
-    let mut reports = None;
-    for (((id, shard), before), read) in shards.iter().zip(before).zip(read) {
-        if let Err(error) = read {
-            tracing::error!(%error, "a shard cannot be followed any more");
-        } else if *shard.data.record().upper() != before {
-            advanced.push((*id, shard.data.record().upper().clone()));
-            reports = Some(&shard.reports);
-        }
-    }
-    // All of them lead to the one engine.
-    if let Some(reports) = reports {
-        reports.uppers_advanced(advanced);
     }
 }
 
@@ -291,10 +255,6 @@ fn not_opened() -> StorageError {
     StorageError::new(StorageErrorKind::Reopen, NotOpened)
 }
 
-fn unreadable(error: LogError) -> StorageError {
-    StorageError::new(StorageErrorKind::GiveUp, error)
-}
-
 fn refused<T: ShardTime>(error: CommandError<CriticalError<T>>) -> StorageError {
     match error {
         CommandError::Store(StoreTrouble(error)) => error.into(),
@@ -303,6 +263,6 @@ fn refused<T: ShardTime>(error: CommandError<CriticalError<T>>) -> StorageError 
         }
         CommandError::Refused(refusal) => StorageError::new(StorageErrorKind::GiveUp, refusal),
         CommandError::Fenced(fenced) => StorageError::new(StorageErrorKind::GiveUp, fenced),
-        CommandError::Log(error) => unreadable(error),
+        CommandError::Log(error) => error.into(),
     }
 }

@@ -1,0 +1,108 @@
+//! The task that reads what others write, told by the store where to look.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use lowwater::ShardId;
+use tokio::sync::watch;
+
+use crate::consensus::{Changes, Hint};
+use crate::id::LogKind;
+use crate::record::DataRecord;
+use crate::time::ShardTime;
+
+use super::{ById, Hub, Shard};
+
+/// How many logs are read in one request when any may have changed: so that commits come between.
+const LOGS_AT_ONCE: usize = 1_000;
+
+/// How long to wait before logs are read again that could not be read.
+const READ_AGAIN: Duration = Duration::from_secs(1);
+
+pub(super) struct Follower<T: ShardTime> {
+    hub: Weak<Hub<T>>,
+    changes: Changes,
+    /// Shards that have changed and could not be read.
+    unread: BTreeSet<ShardId>,
+    /// Says, when it goes, that nobody follows any more.
+    _stopping: Stopping,
+}
+
+struct Stopping(watch::Sender<bool>);
+
+impl Drop for Stopping {
+    fn drop(&mut self) {
+        self.0.send_replace(true);
+    }
+}
+
+impl<T: ShardTime> Follower<T> {
+    pub(super) fn new(hub: &Arc<Hub<T>>, changes: Changes) -> Self {
+        Follower {
+            hub: Arc::downgrade(hub),
+            changes,
+            unread: BTreeSet::new(),
+            _stopping: Stopping(hub.stopped.clone()),
+        }
+    }
+
+    /// Until the hub goes.
+    pub(super) async fn run(mut self) {
+        loop {
+            let hint = tokio::select! {
+                biased;
+                hint = self.changes.next() => hint,
+                () = tokio::time::sleep(READ_AGAIN), if !self.unread.is_empty() => {
+                    Hint::Logs(BTreeSet::new())
+                }
+            };
+            let Some(hub) = self.hub.upgrade() else { return };
+            self.follow(&hub, hint).await;
+        }
+    }
+
+    async fn follow(&mut self, hub: &Hub<T>, hint: Hint) {
+        let unread = std::mem::take(&mut self.unread);
+        let mut changed: ById<_> = match hint {
+            Hint::Logs(logs) => {
+                let mut changed = ById::new();
+                for log in logs {
+                    match log.kind {
+                        LogKind::Data => {
+                            changed.extend(hub.used(log.shard).map(|shard| (log.shard, shard)));
+                        }
+                        LogKind::Since => hub.tell_keepers(log.shard),
+                    }
+                }
+                changed
+            }
+            Hint::Any => {
+                let used = hub.all_used().into_iter();
+                used.map(|shard| (shard.id, shard)).collect()
+            }
+        };
+        let unread = unread.into_iter().filter_map(|id| hub.used(id));
+        changed.extend(unread.map(|shard| (shard.id, shard)));
+        while !changed.is_empty() {
+            let later = changed.keys().nth(LOGS_AT_ONCE).copied();
+            let later = later.map(|first| changed.split_off(&first));
+            self.read(hub, &changed).await;
+            changed = later.unwrap_or_default();
+        }
+    }
+
+    async fn read(&mut self, hub: &Hub<T>, shards: &ById<Arc<Shard<T>>>) {
+        match hub.refresh::<DataRecord<T>>(shards).await {
+            Ok(read) => {
+                for error in read.into_values().filter_map(Result::err) {
+                    tracing::error!(%error, "a shard cannot be followed any more");
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "how far shards are written could not be read");
+                self.unread.extend(shards.keys());
+            }
+        }
+    }
+}
