@@ -217,8 +217,7 @@ impl<T: ShardTime> Hub<T> {
     {
         let commands = ById::from([(shard.id, (Arc::clone(shard), command))]);
         let mut done = self.write_as(transactor, commands).await;
-        done.remove(&shard.id)
-            .expect("one command has one outcome")
+        done.remove(&shard.id).expect("one command has one outcome")
     }
 
     /// Reads what is new of one record of one shard.

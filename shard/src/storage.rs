@@ -52,12 +52,7 @@ impl<T: ShardTime> ShardStorage<T> {
     }
 
     /// On what the handles of this process share.
-    pub(crate) fn on(
-        runtime: &Handle,
-        hub: Arc<Hub<T>>,
-        reader: ReaderId,
-        fence: Fence,
-    ) -> Self {
+    pub(crate) fn on(runtime: &Handle, hub: Arc<Hub<T>>, reader: ReaderId, fence: Fence) -> Self {
         let (requests, receiver) = mpsc::unbounded_channel();
         let controller = Controller {
             advances: hub.listen(),
@@ -213,7 +208,7 @@ impl<T: ShardTime> Controller<T> {
 
 /// Registers the controller's critical since, or stamps the one that a lower epoch has left; says
 /// where it is.
-fn take_charge<T: ShardTime>(
+pub(crate) fn take_charge<T: ShardTime>(
     record: &SinceRecord<T>,
     reader: ReaderId,
     epoch: Epoch,

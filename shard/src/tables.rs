@@ -16,6 +16,7 @@
 //! more when it is taken away.
 //!
 //! - [`Tables`], [`Transaction`], [`Subscription`]: what callers have in their hands.
+//! - [`TableStorage`]: an engine hears how far all tables are written at once.
 //! - [`TxnsState`]: what the rows of the txns shard say, and every rule, as pure functions.
 //! - [`TxnsRow`]: the rows.
 
@@ -33,6 +34,8 @@ mod transaction;
 mod apply;
 mod read;
 mod subscription;
+mod shards;
+mod storage;
 #[cfg(test)]
 mod memory;
 #[cfg(test)]
@@ -44,9 +47,11 @@ pub use error::{
 };
 pub use handle::Tables;
 pub use row::{Misplaced, TxnsRow};
+pub use shards::Access;
 pub use state::{
     Application, CommitRefusal, Foreign, ForgetRefusal, Passed, RegisterRefusal, Step, TxnsState,
 };
+pub use storage::TableStorage;
 pub use subscription::{Progress, Subscription};
 pub use time::TableTime;
 pub use transaction::Transaction;

@@ -57,7 +57,9 @@ impl<T: ShardTime> Follower<T> {
                     Hint::Logs(BTreeSet::new())
                 }
             };
-            let Some(hub) = self.hub.upgrade() else { return };
+            let Some(hub) = self.hub.upgrade() else {
+                return;
+            };
             self.follow(&hub, hint).await;
         }
     }

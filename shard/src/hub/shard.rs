@@ -75,10 +75,7 @@ impl<T: ShardTime> Shard<T> {
 
     /// Waits until it is written past `frontier`; the shard must have been read once. To drop the
     /// future does no harm.
-    pub(crate) async fn written_past(
-        &self,
-        frontier: &Antichain<T>,
-    ) -> Result<Upper<T>, Stopped> {
+    pub(crate) async fn written_past(&self, frontier: &Antichain<T>) -> Result<Upper<T>, Stopped> {
         let (mut upper, mut stopped) = (self.upper.subscribe(), self.stopped.clone());
         tokio::select! {
             biased;

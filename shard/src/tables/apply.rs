@@ -44,8 +44,14 @@ impl<T: TableTime> Inner<T> {
             return Ok(());
         }
         self.may_write()?;
-        let mut heads = self.store.heads(tables.into_iter().collect()).await?;
         let mut failed = None;
+        let mut heads = Heads::new();
+        for (id, head) in self.store.heads(tables.into_iter().collect()).await? {
+            match head {
+                Ok(head) => drop(heads.insert(id, head)),
+                Err(error) => drop(failed.get_or_insert(TablesError::Storage(error))),
+            }
+        }
         while !heads.is_empty() {
             let (appends, troubled) = self.plan(&mut heads, through).await;
             for (id, trouble) in troubled {
@@ -110,7 +116,9 @@ impl<T: TableTime> Inner<T> {
                 error
             }
             Trouble::OldHead(error) => {
-                heads.extend(self.store.heads(vec![id]).await?);
+                for (id, head) in self.store.heads(vec![id]).await? {
+                    heads.insert(id, head?);
+                }
                 error
             }
         };

@@ -138,7 +138,8 @@ impl<T: TableTime> Tables<T> {
         self.inner.cache.lock().await.state.clone()
     }
 
-    /// True iff the own shard of this table must not be closed, by the latest state.
+    /// True iff the table's own shard must not be closed, by the latest state: transactions can
+    /// write to it, or something that they have written has not reached it.
     ///
     /// # Errors
     ///
@@ -146,7 +147,14 @@ impl<T: TableTime> Tables<T> {
     pub async fn needs(&self, table: ShardId) -> Result<bool, StorageError> {
         let mut cache = self.inner.cache.lock().await;
         self.inner.catch_up(&mut cache).await?;
-        Ok(cache.state.needs(table))
+        let state = &mut cache.state;
+        if state.needs(table) && !state.is_registered(table) {
+            // Whether it has reached it may be known to others only.
+            for (id, head) in self.inner.store.heads(vec![table]).await? {
+                state.applied(id, &head?.upper);
+            }
+        }
+        Ok(state.needs(table))
     }
 
     /// Begins a transaction. It holds nothing and locks nothing until it is committed; to drop it
@@ -194,13 +202,11 @@ impl<T: TableTime> Tables<T> {
         let ids: BTreeSet<ShardId> = tables.iter().map(|(table, _)| *table).collect();
         let mut tries = 0..TRIES_MAX;
         let upper = loop {
-            let heads = self
-                .inner
-                .store
-                .heads(ids.iter().copied().collect())
-                .await?;
-            let uppers = heads.into_iter().map(|(id, head)| (id, head.upper));
-            let uppers: BTreeMap<_, _> = uppers.collect();
+            let shards = ids.iter().copied().collect();
+            let mut uppers = BTreeMap::new();
+            for (id, head) in self.inner.store.heads(shards).await? {
+                uppers.insert(id, head?.upper);
+            }
             match self.inner.step(|state| state.register(at, &uppers)).await {
                 Err(TablesError::Refused(RegisterRefusal::StillForgotten(tables)))
                     if tries.next().is_some() =>

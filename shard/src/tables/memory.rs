@@ -14,7 +14,9 @@ use crate::record::SchemaRefusal;
 use crate::schema::Schema;
 use crate::updates::Updates;
 
-use super::store::{Contents, Head, Later, SchemaFault, TableAppend, TableStore, WriteFault};
+use super::store::{
+    Contents, Head, Heads, Later, SchemaFault, TableAppend, TableStore, WriteFault,
+};
 use super::time::TableTime;
 
 /// Shards in memory. Clones that are [made](MemoryTables::as_controller) for controllers share them.
@@ -163,10 +165,7 @@ impl<T: TableTime> Shard<T> {
 }
 
 impl<T: TableTime> TableStore<T> for MemoryTables<T> {
-    fn heads(
-        &self,
-        shards: Vec<ShardId>,
-    ) -> Later<'_, Result<BTreeMap<ShardId, Head<T>>, StorageError>> {
+    fn heads(&self, shards: Vec<ShardId>) -> Later<'_, Result<Heads<T>, StorageError>> {
         Box::pin(async move {
             tokio::task::yield_now().await;
             let mut shared = self.shared.lock();
@@ -174,7 +173,7 @@ impl<T: TableTime> TableStore<T> for MemoryTables<T> {
             let head = |id| {
                 let shard = shared.shard(id);
                 let (upper, schemas) = (shard.upper.clone(), shard.schemas.clone());
-                (id, Head { upper, schemas })
+                (id, Ok(Head { upper, schemas }))
             };
             Ok(shards.into_iter().map(head).collect())
         })

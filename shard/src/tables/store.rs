@@ -18,11 +18,9 @@ pub(crate) type Later<'a, X> = Pin<Box<dyn Future<Output = X> + Send + 'a>>;
 
 /// What tables need of shards. What writes is the controller's, and carries its fence.
 pub(crate) trait TableStore<T>: fmt::Debug + Send + Sync + 'static {
-    /// How far shards are written, and the versions of their schemas, read now.
-    fn heads(
-        &self,
-        shards: Vec<ShardId>,
-    ) -> Later<'_, Result<BTreeMap<ShardId, Head<T>>, StorageError>>;
+    /// How far shards are written, and the versions of their schemas, read now; for each by itself,
+    /// for one that cannot be read shall stop no other.
+    fn heads(&self, shards: Vec<ShardId>) -> Later<'_, Result<Heads<T>, StorageError>>;
 
     /// What is in a shard now: what was written from `from` on, if that can be told from the rest;
     /// otherwise all.
@@ -44,6 +42,8 @@ pub(crate) trait TableStore<T>: fmt::Debug + Send + Sync + 'static {
     /// Lets go of what a shard has before this, for this controller.
     fn downgrade(&self, shard: ShardId, since: Since<T>) -> Later<'_, Result<(), WriteFault<T>>>;
 }
+
+pub(crate) type Heads<T> = BTreeMap<ShardId, Result<Head<T>, StorageError>>;
 
 /// How far a shard is written, and with which schemas.
 #[derive(Clone, Debug)]

@@ -94,9 +94,10 @@ impl<T: TableTime> Subscription<T> {
                 }
                 Some(_) => drop(uppers.changed().await),
                 None => {
-                    let heads = inner.store.heads(vec![self.table]).await?;
-                    let head = heads.get(&self.table).map(|head| head.upper.clone());
-                    if let Some(upper) = head.filter(|upper| upper.is_past(&past)) {
+                    let mut heads = inner.store.heads(vec![self.table]).await?;
+                    let head = heads.remove(&self.table).transpose()?;
+                    let upper = head.map(|head| head.upper);
+                    if let Some(upper) = upper.filter(|upper| upper.is_past(&past)) {
                         return self.between(from, reached, upper, &[]).await;
                     }
                     // It may become a table while we wait.

@@ -1,13 +1,16 @@
 //! Tables over shards that can be stopped after every durable step.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array};
 use arrow::datatypes::Int64Type;
 use arrow::record_batch::RecordBatch;
-use lowwater::{ShardId, Since, Upper};
+use lowwater::{
+    DowngradeSinces, OpenShards, OpenedShard, ShardId, Since, Storage, StorageReport,
+    StorageReports, Upper,
+};
 use proptest::prelude::*;
 use timely::progress::Antichain;
 use tokio::runtime::Handle;
@@ -670,6 +673,64 @@ async fn tables_that_are_dropped_leave_no_task_behind() {
     assert!(inner.upgrade().is_none());
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert_eq!(Handle::current().metrics().num_alive_tasks(), 0);
+}
+
+/// Opens every shard at since and upper 0.
+struct Fresh;
+
+impl Storage<u64> for Fresh {
+    fn open(&mut self, request: OpenShards<u64>) {
+        let (since, upper) = (Since::minimum(), Upper::minimum());
+        let fresh = OpenedShard { since, upper };
+        let fresh = |shard: &ShardId| (*shard, Ok(fresh.clone()));
+        let outcomes = request.shards().iter().map(fresh).collect();
+        request.answer(outcomes);
+    }
+
+    fn downgrade(&mut self, request: DowngradeSinces<u64>) {
+        request.answer(|wish| Ok(wish.since.clone()));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_hears_of_all_tables_in_one_input() {
+    let store = MemoryTables::new();
+    let tables = open(&store, Mode::ByHand).await;
+    let ids: Vec<ShardId> = (0..50).map(ShardId::new).collect();
+    let all: Vec<_> = ids.iter().map(|id| (*id, schema())).collect();
+    tables.register(&1, &all).await.unwrap();
+    let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
+    let reports = StorageReports::new(move |report| told.send(report).unwrap());
+    let migrated = ids[7];
+    let handle = Handle::current();
+    let mut storage = TableStorage::new(&handle, Fresh, tables.clone(), BTreeSet::from([migrated]));
+    let (stranger, mut asked) = (ShardId::new(999), ids.clone());
+    asked.push(stranger);
+    storage.open(OpenShards::new(3, asked, reports.clone()));
+    let Some(StorageReport::Opened { batch: 3, outcomes }) = heard.recv().await else {
+        panic!("the batch is answered first")
+    };
+    for (id, opened) in outcomes {
+        let own = id == stranger || id == migrated;
+        let expected = if own { Upper::minimum() } else { Upper::at(2) };
+        assert_eq!(opened.unwrap().upper, expected, "{id}");
+    }
+    tables.advance(&9).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let Some(StorageReport::UppersAdvanced(uppers)) = heard.recv().await else {
+        panic!("all advance")
+    };
+    let advanced = ids.iter().filter(|id| **id != migrated);
+    let advanced: Vec<_> = advanced.map(|id| (*id, Upper::at(10))).collect();
+    assert_eq!(uppers, advanced);
+    assert!(heard.try_recv().is_err(), "one input for all");
+    // A shard that becomes a table is followed as one.
+    tables.register(&11, &[(stranger, schema())]).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let Some(StorageReport::UppersAdvanced(uppers)) = heard.recv().await else {
+        panic!("all advance")
+    };
+    assert!(uppers.contains(&(stranger, Upper::at(12))));
 }
 
 /// What a caller wants.

@@ -63,8 +63,11 @@ impl<T: TableTime> Transaction<T> {
     /// The number of a schema that the table has: whoever applies the write must know it, so it has
     /// to be durable before.
     async fn schema_id(&self, table: ShardId, schema: &Schema) -> Result<SchemaId, WriteError> {
-        let heads = self.tables.inner.store.heads(vec![table]).await?;
-        let schemas = heads.get(&table).map_or(&[][..], |head| &head.schemas);
+        let mut heads = self.tables.inner.store.heads(vec![table]).await?;
+        let schemas = match heads.remove(&table) {
+            Some(head) => head?.schemas,
+            None => Vec::new(),
+        };
         let at = schemas.iter().position(|known| known == schema);
         let id = at.and_then(|at| u32::try_from(at).ok());
         let id = id.ok_or(WriteError::UnknownSchema(table))?;
