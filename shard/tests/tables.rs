@@ -12,8 +12,9 @@ use lowwater::{ShardId, Upper};
 use lowwater_shard::consensus::embedded::EmbeddedConsensus;
 use lowwater_shard::consensus::unreliable::{Fault, UnreliableConsensus};
 use lowwater_shard::consensus::{Consensus, Fence, MemoryConsensus};
+use lowwater_shard::record::{Content, DataRecord};
 use lowwater_shard::tables::{Access, CommitRefusal, Tables, TablesError};
-use lowwater_shard::{Column, ColumnKind, Epoch, Incarnation, ReaderId, Schema};
+use lowwater_shard::{Column, ColumnKind, Epoch, Incarnation, Log, ReaderId, Schema};
 use proptest::prelude::*;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
@@ -243,12 +244,41 @@ async fn a_lost_answer_is_found_out_and_nothing_is_committed_twice() {
         unreliable.next_commits([fault]);
         tables.advance(&4).await.unwrap();
         unreliable.next_commits([fault]);
-        tables.downgrade().await.unwrap();
+        tables.let_go().await.unwrap();
         unreliable.next_commits([fault, Fault::None, fault]);
         tables.forget(&5, &[A]).await.unwrap();
         assert_eq!(read(&tables, A, 5).await, [1], "{fault:?}");
         assert_eq!(read(&tables, B, 5).await, [2], "{fault:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_txns_shard_does_not_grow_with_what_was_applied() {
+    let store = memory();
+    let tables = take_over(&store, 1, false).await;
+    let follower = open(&store, Access::ReadOnly).await;
+    tables.register(&1, &both()).await.unwrap();
+    for at in 2..300 {
+        commit(&tables, at, &[(A, &[7; 20]), (B, &[8; 20])])
+            .await
+            .unwrap();
+        tables.apply_through(&at).await.unwrap();
+        if at % 5 == 0 {
+            tables.let_go().await.unwrap();
+        }
+    }
+    let mut log = Log::<DataRecord<u64>>::new(TXNS);
+    let versions = store.scan(vec![log.scan()]).await.unwrap().remove(0);
+    log.follow(&versions).unwrap();
+    let batches = log.record().batches();
+    assert!(batches.len() < 50, "{}", batches.len());
+    let updates = batches.iter().flat_map(|batch| &batch.contents);
+    let updates: u64 = updates.map(Content::updates).sum();
+    assert!(updates < 300, "{updates} of some 1,200");
+    assert_eq!(read(&follower, A, 299).await.len(), 298 * 20);
+    assert_eq!(follower.state().await.registered().count(), 2);
+    let late = open(&store, Access::ReadOnly).await;
+    assert_eq!(read(&late, B, 299).await.len(), 298 * 20);
 }
 
 /// What a caller wants.
@@ -297,7 +327,7 @@ async fn insist(store: &Store, epoch: &mut u64, call: &Call, fate: &Fate) -> u64
                 now > at || commit(&tables, at, &all).await.is_ok()
             }
             Call::Apply => tables.apply_through(&at).await.is_ok(),
-            Call::Downgrade => tables.downgrade().await.is_ok(),
+            Call::Downgrade => tables.let_go().await.is_ok(),
         };
         if finished {
             break;

@@ -81,6 +81,14 @@ impl<T: TableTime> Inner<T> {
         failed.map_or(Ok(()), Err)
     }
 
+    /// Lets the txns shard be compacted up to `since`, and compacts it where that is worth it.
+    pub(super) async fn let_go(&self, since: Since<T>) -> Result<(), ApplyError> {
+        let downgraded = self.store.downgrade(self.txns, since).await;
+        downgraded.map_err(write_trouble)?;
+        let compacted = self.store.compact(self.txns).await;
+        compacted.map_err(write_trouble)
+    }
+
     /// What to append, and what is in the way; tables to which nothing has to be applied are left
     /// out of `heads` afterwards.
     async fn plan(
@@ -263,8 +271,7 @@ impl<T: TableTime> Worker<T> {
         if Instant::now() < self.next_downgrade {
             return Ok(false);
         }
-        let written = inner.store.downgrade(inner.txns, limit.clone()).await;
-        written.map_err(write_trouble)?;
+        inner.let_go(limit.clone()).await?;
         self.downgraded = limit;
         self.next_downgrade = Instant::now() + DOWNGRADE_INTERVAL;
         Ok(true)

@@ -272,17 +272,16 @@ impl<T: TableTime> Tables<T> {
         self.inner.apply_to(due, through).await
     }
 
-    /// Lets the txns shard be compacted as far as it may be: not past what is not applied. Says
-    /// where that is.
+    /// Lets go of the txns shard as far as it may be, not past what is not applied, and compacts it
+    /// where that is worth it. Says how far that is.
     ///
     /// # Errors
     ///
     /// If storage fails.
-    pub async fn downgrade(&self) -> Result<Since<T>, ApplyError> {
+    pub async fn let_go(&self) -> Result<Since<T>, ApplyError> {
         self.inner.may_write()?;
         let since = self.inner.cache.lock().await.state.since_limit();
-        let downgraded = self.inner.store.downgrade(self.inner.txns, since.clone());
-        downgraded.await.map_err(write_trouble)?;
+        self.inner.let_go(since.clone()).await?;
         Ok(since)
     }
 }

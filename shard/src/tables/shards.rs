@@ -29,6 +29,13 @@ use super::store::{
 };
 use super::time::TableTime;
 
+/// The latest batches of the txns shard, that are left as they are: who has read up to one of them
+/// reads on from there, and does not have to begin anew.
+const BATCHES_LEFT: usize = 8;
+
+/// How many batches are merged at least.
+const BATCHES_MERGED: usize = 16;
+
 /// What a process may do with tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
@@ -201,6 +208,41 @@ impl<T: TableTime> ShardTables<T> {
     }
 }
 
+impl<T: TableTime> ShardTables<T> {
+    /// Merges batches into one, but for the latest, where other processes may be.
+    async fn compact_now(&self, shard: &Arc<Shard<T>>) -> Result<(), WriteFault<T>> {
+        let control = self.control()?;
+        let since = self.read_since(shard).await.map_err(WriteFault::Storage)?;
+        let data = shard.data.lock().await;
+        let batches = worth_merging(data.record().batches());
+        let [first, .., last] = batches else {
+            return Ok(());
+        };
+        let (first, last) = (first.id, last.id);
+        let schemas = data.record().schemas().to_vec();
+        let merged = decode_all(batches, &schemas);
+        drop(data);
+        let mut merged = merged.map_err(WriteFault::Storage)?;
+        merged.advance(&since);
+        let merged = merged.consolidate();
+        let (Some(schema), Ok(newest)) = (schemas.last(), u32::try_from(schemas.len() - 1)) else {
+            return Ok(());
+        };
+        let contents = contents(&merged, schema).map_err(WriteFault::Storage)?;
+        let contents = contents
+            .iter()
+            .map(|content| of_schema(content, SchemaId::new(newest)));
+        let contents: Vec<Content> = contents.collect();
+        let compact =
+            |record: &DataRecord<T>| record.compact(first, last, since.clone(), contents.clone());
+        match self.hub.write(&control.transactor, shard, compact).await {
+            // Somebody else was faster.
+            Ok(_) | Err(CommandError::Refused(_)) => Ok(()),
+            Err(error) => Err(refused_for_good(error)),
+        }
+    }
+}
+
 impl<T: TableTime> TableStore<T> for ShardTables<T> {
     fn heads(&self, shards: Vec<ShardId>) -> Later<'_, Result<Heads<T>, StorageError>> {
         Box::pin(async move {
@@ -261,6 +303,10 @@ impl<T: TableTime> TableStore<T> for ShardTables<T> {
         })
     }
 
+    fn compact(&self, shard: ShardId) -> Later<'_, Result<(), WriteFault<T>>> {
+        Box::pin(async move { self.compact_now(&self.shard(shard)).await })
+    }
+
     fn downgrade(&self, shard: ShardId, since: Since<T>) -> Later<'_, Result<(), WriteFault<T>>> {
         Box::pin(async move {
             let control = self.control()?;
@@ -314,18 +360,55 @@ fn cut_at<T: TableTime>(record: &DataRecord<T>, from: &Upper<T>) -> Option<usize
     cut.or_else(|| (record.upper() == from).then_some(batches.len()))
 }
 
-fn encode<T: TableTime>(append: TableAppend<T>) -> Result<Encoded<T>, (ShardId, WriteFault<T>)> {
-    let mut contents = Vec::new();
-    if !append.updates.is_empty() {
-        let bytes = inline::encode(&append.updates, &append.schema);
-        let bytes = bytes.map_err(|error| (append.shard, WriteFault::Storage(give_up(error))))?;
-        contents.push(Content::Inline(Inline {
-            schema: SchemaId::new(0),
-            updates: append.updates.len() as u64,
-            bytes,
-        }));
+/// The batches that are merged next: those since the last merge, or all of them once they have
+/// become as large as what was merged, so that what is written over and over is in proportion to
+/// what is new.
+fn worth_merging<T>(batches: &[Batch<T>]) -> &[Batch<T>] {
+    let Some(old) = batches.len().checked_sub(BATCHES_LEFT) else {
+        return &[];
+    };
+    if old < BATCHES_MERGED {
+        return &[];
     }
-    Ok(Encoded { append, contents })
+    let size = |batches: &[Batch<T>]| -> usize {
+        let contents = batches.iter().flat_map(|batch| &batch.contents);
+        contents.map(content_bytes).sum()
+    };
+    let first = if size(&batches[..1]) > size(&batches[1..old]) {
+        1
+    } else {
+        0
+    };
+    &batches[first..old]
+}
+
+fn content_bytes(content: &Content) -> usize {
+    match content {
+        Content::Inline(inline) => inline.bytes.len(),
+        Content::Stored(stored) => usize::try_from(stored.bytes).unwrap_or(usize::MAX),
+    }
+}
+
+fn encode<T: TableTime>(append: TableAppend<T>) -> Result<Encoded<T>, (ShardId, WriteFault<T>)> {
+    match contents(&append.updates, &append.schema) {
+        Ok(contents) => Ok(Encoded { append, contents }),
+        Err(error) => Err((append.shard, WriteFault::Storage(error))),
+    }
+}
+
+fn contents<T: TableTime>(
+    updates: &Updates<T>,
+    schema: &Schema,
+) -> Result<Vec<Content>, StorageError> {
+    if updates.is_empty() {
+        return Ok(Vec::new());
+    }
+    let inline = Inline {
+        schema: SchemaId::new(0),
+        updates: updates.len() as u64,
+        bytes: inline::encode(updates, schema).map_err(give_up)?,
+    };
+    Ok(vec![Content::Inline(inline)])
 }
 
 /// The number of a schema is known only when the record is.

@@ -39,6 +39,9 @@ pub(crate) trait TableStore<T>: fmt::Debug + Send + Sync + 'static {
     /// Makes sure that a schema is among those of a shard.
     fn add_schema(&self, shard: ShardId, schema: Schema) -> Later<'_, Result<(), SchemaFault<T>>>;
 
+    /// Merges batches of a shard where that is worth it, what its readers have let go of left out.
+    fn compact(&self, shard: ShardId) -> Later<'_, Result<(), WriteFault<T>>>;
+
     /// Lets go of what a shard has before this, for this controller.
     fn downgrade(&self, shard: ShardId, since: Since<T>) -> Later<'_, Result<(), WriteFault<T>>>;
 }

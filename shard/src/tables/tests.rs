@@ -215,10 +215,7 @@ async fn read_only_tables_read_what_is_not_applied_and_write_nothing() {
         reader.apply_through(&9).await,
         Err(TablesError::ReadOnly)
     ));
-    assert!(matches!(
-        reader.downgrade().await,
-        Err(TablesError::ReadOnly)
-    ));
+    assert!(matches!(reader.let_go().await, Err(TablesError::ReadOnly)));
     assert_eq!(store.steps(), steps);
     assert_eq!(store.upper(A), Upper::at(6));
 }
@@ -253,7 +250,7 @@ async fn nothing_of_a_controller_lands_after_another_has_taken_over() {
     ));
     assert!(is_fenced(old.forget(&6, &[A]).await));
     assert!(is_fenced(old.apply_through(&5).await));
-    assert!(is_fenced(old.downgrade().await));
+    assert!(is_fenced(old.let_go().await));
     assert!(is_fenced(old.snapshot(A, &5).await));
     assert_eq!(store.steps(), steps);
     commit(&new, 6, &[(A, &[2])]).await;
@@ -507,7 +504,7 @@ async fn what_can_no_longer_be_read_is_refused_with_the_since() {
     assert!(matches!(refused, TablesError::Refused(refusal) if refusal == too_early));
     // The since may be beyond what is applied: what is applied later is advanced to it.
     assert_eq!(read(&tables, A, 7).await, [1]);
-    store.compact(A);
+    store.merge(A);
     assert_eq!(read(&tables, A, 8).await, [1, 2]);
 }
 
@@ -520,12 +517,12 @@ async fn a_process_goes_on_over_a_txns_shard_that_others_have_compacted() {
     for at in 5..20 {
         commit(&fast, at, &[(A, &[i64::try_from(at).unwrap()])]).await;
         fast.apply_through(&at).await.unwrap();
-        let since = fast.downgrade().await.unwrap();
+        let since = fast.let_go().await.unwrap();
         assert_eq!(store.since(TXNS), since);
-        store.compact(TXNS);
+        store.merge(TXNS);
     }
     commit(&slow, 30, &[(A, &[30]), (B, &[30])]).await;
-    store.compact(TXNS);
+    store.merge(TXNS);
     let expected: Vec<_> = [0].into_iter().chain(5..20).chain([30]).collect();
     assert_eq!(read(&fast, A, 30).await, expected);
     assert_eq!(read(&slow, A, 30).await, expected);
@@ -613,8 +610,8 @@ async fn a_subscription_misses_nothing_that_a_compacted_txns_shard_no_longer_tel
     commit(&writer, 3, &[(A, &[1])]).await;
     writer.apply_through(&3).await.unwrap();
     writer.advance(&4).await.unwrap();
-    writer.downgrade().await.unwrap();
-    store.compact(TXNS);
+    writer.let_go().await.unwrap();
+    store.merge(TXNS);
     // Its process has not seen the commit when the txns shard still told of it.
     subscription.goes_on_with(&open(&store, Mode::ReadOnly).await);
     let rest = subscription.next().await.unwrap().unwrap();
@@ -792,10 +789,10 @@ async fn insist(store: &MemoryTables<u64>, naive: &mut Naive, call: &Call, steps
             Call::Apply => tables.apply_through(&at).await.is_ok(),
             Call::Advance => done || tables.advance(&at).await.is_ok(),
             Call::Compact => {
-                let downgraded = tables.downgrade().await;
+                let downgraded = tables.let_go().await;
                 downgraded.is_ok() && {
-                    store.compact(TXNS);
-                    store.compact(A);
+                    store.merge(TXNS);
+                    store.merge(A);
                     true
                 }
             }
