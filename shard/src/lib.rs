@@ -48,6 +48,7 @@ mod id;
 mod schema;
 mod updates;
 pub mod inline;
+pub mod parts;
 pub mod record;
 pub mod format;
 pub mod consensus;
@@ -61,6 +62,7 @@ pub use id::{
     BatchId, Epoch, Incarnation, LogId, LogKind, Nonce, PartId, PartName, ReaderId, SchemaId, SeqNo,
 };
 pub use log::{Log, LogError, LogFault, Proposal};
+pub use parts::Parts;
 pub use schema::{Column, ColumnKind, Schema, SchemaError};
 pub use storage::ShardStorage;
 pub use time::ShardTime;
