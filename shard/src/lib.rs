@@ -9,6 +9,7 @@
 //! - [`consensus`]: the stores: memory, SQLite, PostgreSQL.
 //! - [`Log`], [`Transactor`]: a log as a process sees it, and commands carried out on many logs in
 //!   one transaction, exactly once whatever becomes of the answers.
+//! - [`tables`]: tables that commit together.
 //! - [`ShardStorage`]: all of it behind an engine.
 //!
 //! ```

@@ -30,11 +30,14 @@ mod store;
 mod cache;
 mod error;
 mod handle;
+mod registration;
 mod transaction;
 mod apply;
 mod read;
 mod subscription;
+mod contents;
 mod shards;
+mod open;
 mod storage;
 #[cfg(test)]
 mod memory;
@@ -42,12 +45,12 @@ mod memory;
 mod tests;
 
 pub use error::{
-    AlterError, ApplyError, CommitError, ForgetError, ReadError, ReadRefusal, RegisterError,
-    RegisterFault, TablesError, WriteError,
+    AlterError, ApplyError, CommitError, ForgetError, NothingToWaitFor, ReadError, ReadRefusal,
+    RegisterError, RegisterFault, TablesError, WriteError,
 };
 pub use handle::Tables;
+pub use open::Access;
 pub use row::{Misplaced, TxnsRow};
-pub use shards::Access;
 pub use state::{
     Application, CommitRefusal, Foreign, ForgetRefusal, Passed, RegisterRefusal, Step, TxnsState,
 };

@@ -14,7 +14,7 @@ use lowwater_shard::consensus::unreliable::{Fault, UnreliableConsensus};
 use lowwater_shard::consensus::{Consensus, Fence, MemoryConsensus};
 use lowwater_shard::record::{Content, DataRecord};
 use lowwater_shard::tables::{Access, CommitRefusal, Tables, TablesError};
-use lowwater_shard::{Column, ColumnKind, Epoch, Incarnation, Log, ReaderId, Schema};
+use lowwater_shard::{Column, ColumnKind, Epoch, Incarnation, Log, Parts, ReaderId, Schema};
 use proptest::prelude::*;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
@@ -54,7 +54,8 @@ fn control(epoch: u64, in_background: bool) -> Access {
 }
 
 async fn open(store: &Store, access: Access) -> Tables<u64> {
-    let opened = Tables::open(&Handle::current(), Arc::clone(store), TXNS, access).await;
+    let (runtime, store) = (Handle::current(), Arc::clone(store));
+    let opened = Tables::open(&runtime, store, Parts::memory(), TXNS, access).await;
     opened.unwrap()
 }
 
@@ -195,7 +196,8 @@ async fn a_commit_of_a_fenced_controller_does_not_land_whatever_it_was_in_the_mi
     let refused = old.register(&5, &[(ShardId::new(9), schema())]).await;
     assert!(matches!(refused, Err(TablesError::Fenced(fenced)) if is_fenced(fenced.by)));
     let access = control(1, false);
-    let refused = Tables::<u64>::open(&Handle::current(), Arc::clone(&store), TXNS, access).await;
+    let (runtime, same) = (Handle::current(), Arc::clone(&store));
+    let refused = Tables::<u64>::open(&runtime, same, Parts::memory(), TXNS, access).await;
     assert!(refused.is_err());
     commit(&new, 5, &[(A, &[2])]).await.unwrap();
     assert_eq!(read(&new, A, 5).await, [1, 2]);
@@ -250,6 +252,56 @@ async fn a_lost_answer_is_found_out_and_nothing_is_committed_twice() {
         assert_eq!(read(&tables, A, 5).await, [1], "{fault:?}");
         assert_eq!(read(&tables, B, 5).await, [2], "{fault:?}");
     }
+}
+
+#[tokio::test]
+async fn a_large_transaction_is_stored_in_parts_and_outlives_a_crash_before_it_is_applied() {
+    let folder = tempfile::tempdir().unwrap();
+    let store: Store = Arc::new(EmbeddedConsensus::open(folder.path().join("records")).unwrap());
+    let parts = Parts::folder(folder.path().join("parts")).unwrap();
+    store.take_over(fence(1)).await.unwrap().unwrap();
+    let open = |access| {
+        let (runtime, store) = (Handle::current(), Arc::clone(&store));
+        let parts = parts.clone();
+        async move {
+            Tables::<u64>::open(&runtime, store, parts, TXNS, access)
+                .await
+                .unwrap()
+        }
+    };
+    let tables = open(control(1, false)).await;
+    tables.register(&1, &both()).await.unwrap();
+    let many: Vec<i64> = (0..30_000).map(|n| n * 1_000_003).collect();
+    commit(&tables, 3, &[(A, &many), (B, &[1])]).await.unwrap();
+    assert_eq!(parts.list(TXNS).await.unwrap().len(), 1);
+    drop(tables);
+    let reader = open(Access::ReadOnly).await;
+    assert_eq!(read(&reader, A, 3).await, many);
+    assert_eq!(parts.list(A).await.unwrap(), []);
+    let tables = open(control(1, false)).await;
+    tables.apply_through(&3).await.unwrap();
+    assert_eq!(parts.list(A).await.unwrap().len(), 1);
+    for at in 4..40 {
+        commit(&tables, at, &[(B, &[2])]).await.unwrap();
+        tables.apply_through(&at).await.unwrap();
+    }
+    tables.let_go().await.unwrap();
+    let mut log = Log::<DataRecord<u64>>::new(TXNS);
+    let versions = store.scan(vec![log.scan()]).await.unwrap().remove(0);
+    log.follow(&versions).unwrap();
+    let contents = log
+        .record()
+        .batches()
+        .iter()
+        .flat_map(|batch| &batch.contents);
+    let stored = contents.filter(|content| matches!(content, Content::Stored(_)));
+    assert_eq!(
+        stored.count(),
+        0,
+        "what was applied is nowhere in the txns shard"
+    );
+    assert_eq!(read(&tables, A, 39).await, many);
+    assert_eq!(read(&reader, B, 39).await.len(), 37);
 }
 
 #[tokio::test(start_paused = true)]

@@ -64,7 +64,11 @@ impl<T: TableTime> Cache<T> {
 
     /// A step of ours has gone through.
     pub(super) fn took(&mut self, step: Step<T>) -> Result<(), StorageError> {
-        self.take(step.rows, step.upper).map_err(give_up)
+        self.take(step.rows, step.upper).map_err(|misplaced| {
+            // To be read anew, before anything else is decided by it.
+            *self = Cache::new();
+            give_up(misplaced)
+        })
     }
 
     fn take(&mut self, rows: Vec<(TxnsRow<T>, i64)>, upper: Upper<T>) -> Result<(), Misplaced> {

@@ -73,7 +73,7 @@ impl<T: TableTime> Tables<T> {
         let mut view = inner.view(table, Upper::minimum()).await;
         view.writes.retain(|(at, _)| at <= as_of);
         let contents = inner.store.read(table, Upper::minimum()).await?;
-        Ok(as_of_time(table, contents, &view.writes, as_of)?)
+        as_of_time(table, contents, &view.writes, as_of)
     }
 
     /// Of a shard that is no table; `None` if it is not written past the time.

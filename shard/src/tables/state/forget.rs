@@ -33,14 +33,16 @@ impl<T: TableTime> TxnsState<T> {
         let registered = |id: &&ShardId| self.is_registered(**id);
         let unapplied = |id: &&ShardId| self.has_unapplied_writes(**id);
         let leaving = tables.iter().filter(registered);
-        let in_the_way: BTreeSet<_> = leaving.clone().filter(unapplied).copied().collect();
+        let in_the_way: BTreeSet<_> = leaving.filter(unapplied).copied().collect();
         if !in_the_way.is_empty() {
             return Err(ForgetRefusal::Unapplied(in_the_way));
         }
         let mut rows = Vec::new();
-        for &table in leaving {
-            let since = self.tables[&table].registered.clone();
-            let since = since.expect("only registered tables are left");
+        for &table in tables {
+            let known = self.tables.get(&table);
+            let Some(since) = known.and_then(|known| known.registered.clone()) else {
+                continue;
+            };
             rows.push((TxnsRow::Registered { table, at: since }, -1));
             let at = at.clone();
             rows.push((TxnsRow::Forgotten { table, at }, 1));
