@@ -47,8 +47,10 @@ pub struct InlineError(#[from] FormatError);
 ///
 /// If they are not of this schema.
 pub fn encode<T: ShardTime>(updates: &Updates<T>, schema: &Schema) -> Result<Bytes, UpdatesError> {
-    let bytes = encode_within(updates, schema, usize::MAX)?;
-    Ok(bytes.expect("nothing is larger than that"))
+    updates.check(schema)?;
+    let mut writer = Writer::new();
+    write::updates(&mut writer, updates, usize::MAX);
+    Ok(writer.finish())
 }
 
 /// Writes updates of this schema, if they take at most so many bytes; it is given up as soon as

@@ -48,6 +48,7 @@ mod time;
 mod id;
 mod schema;
 mod updates;
+mod certificates;
 pub mod inline;
 pub mod parts;
 pub mod record;

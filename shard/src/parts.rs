@@ -297,9 +297,10 @@ impl Parts {
     }
 
     fn error(&self, name: PartName, error: &object_store::Error) -> PartError {
-        match error {
-            object_store::Error::NotFound { .. } => PartError::Missing(name),
-            error => self.trouble(error),
+        if let object_store::Error::NotFound { .. } = error {
+            PartError::Missing(name)
+        } else {
+            self.trouble(error)
         }
     }
 

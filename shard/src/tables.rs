@@ -19,6 +19,45 @@
 //! - [`TableStorage`]: an engine hears how far all tables are written at once.
 //! - [`TxnsState`]: what the rows of the txns shard say, and every rule, as pure functions.
 //! - [`TxnsRow`]: the rows.
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use arrow::array::{ArrayRef, Int64Array};
+//! use arrow::record_batch::RecordBatch;
+//! use lowwater::{ShardId, Upper};
+//! use lowwater_shard::consensus::{Consensus, Fence, MemoryConsensus};
+//! use lowwater_shard::tables::{Access, Tables};
+//! use lowwater_shard::{Column, ColumnKind, Epoch, Incarnation, Parts, ReaderId, Schema};
+//!
+//! # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+//! # runtime.block_on(async {
+//! let store: Arc<dyn Consensus> = Arc::new(MemoryConsensus::new());
+//! let fence = Fence { epoch: Epoch::new(1), incarnation: Incarnation::random() };
+//! store.take_over(fence).await??;
+//! let access = Access::Control { reader: ReaderId::new(1), fence, in_background: true };
+//! let runtime = tokio::runtime::Handle::current();
+//! let txns = ShardId::new(100);
+//! let tables = Tables::<u64>::open(&runtime, store, Parts::memory(), txns, access).await?;
+//!
+//! let amount = Column { name: "amount".into(), kind: ColumnKind::Int64, nullable: false };
+//! let schema = Schema::new(vec![amount])?;
+//! let (debit, credit) = (ShardId::new(1), ShardId::new(2));
+//! let both = [(debit, schema.clone()), (credit, schema.clone())];
+//! tables.register(&1, &both).await?;
+//!
+//! let amounts: ArrayRef = Arc::new(Int64Array::from(vec![30]));
+//! let rows = RecordBatch::try_new(schema.arrow(), vec![amounts])?;
+//! let mut transfer = tables.begin();
+//! transfer.write(debit, &schema, rows.clone(), vec![-1]).await?;
+//! transfer.write(credit, &schema, rows, vec![1]).await?;
+//! assert_eq!(transfer.commit_at(&7).await?, Upper::at(8));
+//!
+//! assert_eq!(tables.snapshot(credit, &7).await?.len(), 1);
+//! assert_eq!(tables.snapshot(debit, &6).await?.len(), 0);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # }).unwrap();
+//! ```
 
 mod time;
 mod row;

@@ -8,7 +8,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, new_null_array};
+use arrow::array::{ArrayRef, BooleanArray, new_null_array};
 use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
@@ -154,8 +154,7 @@ impl<T: ShardTime> Updates<T> {
         Updates {
             times: times.map(|(time, _)| time.clone()).collect(),
             diffs: diffs.map(|(diff, _)| *diff).collect(),
-            rows: filter_record_batch(&self.rows, &BooleanArray::from(kept))
-                .expect("one answer for each row"),
+            rows: pick(&self.rows, kept),
         }
     }
 
@@ -180,16 +179,7 @@ impl<T: ShardTime> Updates<T> {
                 diffs.extend(updates.diffs);
             }
         }
-        let rows = match &mut *rows {
-            [] => RecordBatch::new_empty(arrow),
-            [only] => only.clone(),
-            many => {
-                check_volume(many)?;
-                concat_batches(&arrow, &*many)
-                    .expect("they have this schema, and are not too large")
-            }
-        };
-        Updates::new(rows, times, diffs)
+        Updates::new(join(&arrow, &rows)?, times, diffs)
     }
 
     /// Checks that the rows are exactly of this schema.
@@ -261,6 +251,21 @@ fn evolve(rows: RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, UpdatesE
     Ok(batch(Arc::clone(schema), columns, count))
 }
 
+fn pick(rows: &RecordBatch, kept: Vec<bool>) -> RecordBatch {
+    let picked = filter_record_batch(rows, &BooleanArray::from(kept));
+    picked.expect("there is one answer for each row")
+}
+
+/// Batches of this schema as one.
+fn join(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<RecordBatch, UpdatesError> {
+    if let [only] = batches {
+        return Ok(only.clone());
+    }
+    check_volume(batches)?;
+    let joined = concat_batches(schema, batches);
+    Ok(joined.expect("they are of this schema, and not too large"))
+}
+
 /// Rows of columns that are known to be of the schema.
 pub(crate) fn batch(schema: SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> RecordBatch {
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
@@ -286,9 +291,11 @@ fn volume(column: &ArrayRef) -> usize {
         [first, .., last] => usize::try_from(last - first).unwrap_or(usize::MAX),
         _ => 0,
     };
-    match column.data_type() {
-        DataType::Utf8 => span(column.as_string::<i32>().value_offsets()),
-        DataType::Binary => span(column.as_binary::<i32>().value_offsets()),
-        _ => 0,
+    if let Some(text) = column.as_string_opt::<i32>() {
+        span(text.value_offsets())
+    } else if let Some(bytes) = column.as_binary_opt::<i32>() {
+        span(bytes.value_offsets())
+    } else {
+        0
     }
 }

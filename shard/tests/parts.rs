@@ -3,14 +3,17 @@
 //! For S3 set `LOWWATER_TEST_S3` to a place like `s3://bucket`, and what `Parts::at` takes from the
 //! environment; `. .ci/s3` starts a server and sets all of it.
 
-#[path = "parts/folder.rs"]
-mod folder;
-#[path = "parts/rows.rs"]
-mod rows;
-#[path = "parts/suite.rs"]
-mod suite;
+#![expect(clippy::unwrap_used, reason = "what a test does not expect fails it")]
+#![expect(clippy::print_stderr, reason = "people are told what was skipped")]
+
+mod parts {
+    pub(crate) mod folder;
+    pub(crate) mod rows;
+    pub(crate) mod suite;
+}
 
 use lowwater_shard::Parts;
+use parts::suite;
 
 /// A folder, gone when this is dropped, and parts in it.
 fn in_a_folder() -> (tempfile::TempDir, Parts) {
@@ -23,18 +26,18 @@ fn in_a_folder() -> (tempfile::TempDir, Parts) {
 macro_rules! everywhere {
     ($($rule:ident)*) => {
         mod memory {
-            $(#[tokio::test] async fn $rule() { super::suite::$rule(super::Parts::memory()).await })*
+            $(#[tokio::test] async fn $rule() { crate::suite::$rule(crate::Parts::memory()).await })*
         }
         mod in_folder {
             $(#[tokio::test] async fn $rule() {
-                let (_folder, parts) = super::in_a_folder();
-                super::suite::$rule(parts).await;
+                let (_folder, parts) = crate::in_a_folder();
+                crate::suite::$rule(parts).await;
             })*
         }
         mod s3 {
             $(#[tokio::test] async fn $rule() {
-                if let Some(parts) = super::in_s3() {
-                    super::suite::$rule(parts).await;
+                if let Some(parts) = crate::in_s3() {
+                    crate::suite::$rule(parts).await;
                 }
             })*
         }
@@ -48,7 +51,7 @@ everywhere! {
     parts_are_listed_with_when_they_were_begun
     a_shard_is_cleared_without_touching_others
     metadata_tell_bounds_without_reading_rows
-    a_part_under_another_name_is_foreign
+    a_part_that_is_not_what_the_record_says_is_given_up
     clones_are_of_the_same_place
     updates_of_another_schema_are_refused
     reading_stalls_nobody

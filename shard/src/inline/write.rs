@@ -3,11 +3,11 @@
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::datatypes::{
-    ArrowPrimitiveType, DataType, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType,
-    UInt64Type,
+    ArrowPrimitiveType, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType, UInt64Type,
 };
 
 use crate::format::Writer;
+use crate::schema::ColumnKind;
 use crate::time::ShardTime;
 use crate::updates::Updates;
 
@@ -48,40 +48,42 @@ fn column(writer: &mut Writer, values: &ArrayRef, nullable: bool) {
             bits(writer, nulls.iter());
         }
     }
-    match values.data_type() {
-        DataType::Boolean => {
+    let kind = ColumnKind::of_arrow(values.data_type());
+    match kind.expect("updates have no columns of other types") {
+        ColumnKind::Bool => {
             let values: &BooleanBuffer = values.as_boolean().values();
             bits(
                 writer,
                 there(nulls, values.len()).map(|at| values.value(at)),
             );
         }
-        DataType::Int32 => each::<Int32Type>(values, |value| writer.zigzag(value.into())),
-        DataType::Int64 => each::<Int64Type>(values, |value| writer.zigzag(value)),
-        DataType::UInt64 => each::<UInt64Type>(values, |value| writer.number(value)),
-        DataType::Float64 => each::<Float64Type>(values, |value| writer.raw(&value.to_le_bytes())),
-        DataType::Timestamp(..) => {
+        ColumnKind::Int32 => each::<Int32Type>(values, |value| writer.zigzag(value.into())),
+        ColumnKind::Int64 => each::<Int64Type>(values, |value| writer.zigzag(value)),
+        ColumnKind::UInt64 => each::<UInt64Type>(values, |value| writer.number(value)),
+        ColumnKind::Float64 => {
+            each::<Float64Type>(values, |value| writer.raw(&value.to_le_bytes()))
+        }
+        ColumnKind::TimestampMicros => {
             let mut before = 0;
             each::<TimestampMicrosecondType>(values, |value| {
                 writer.zigzag(value.wrapping_sub(before));
                 before = value;
             });
         }
-        DataType::Utf8 => {
+        ColumnKind::Text => {
             let values = values.as_string::<i32>();
             let there: Vec<&[u8]> = there(nulls, values.len())
                 .map(|at| values.value(at).as_bytes())
                 .collect();
             pieces(writer, &there);
         }
-        DataType::Binary => {
+        ColumnKind::Bytes => {
             let values = values.as_binary::<i32>();
             let there: Vec<&[u8]> = there(nulls, values.len())
                 .map(|at| values.value(at))
                 .collect();
             pieces(writer, &there);
         }
-        other => unreachable!("updates have no columns of {other}"),
     }
 }
 

@@ -115,23 +115,29 @@ pub(super) fn story(error: &(dyn Error + 'static)) -> String {
 
 fn remedy(error: &object_store::Error) -> StorageErrorKind {
     use object_store::Error as E;
-    match error {
+    let is_refused = matches!(
+        error,
         E::PermissionDenied { .. }
-        | E::Unauthenticated { .. }
-        | E::InvalidPath { .. }
-        | E::NotSupported { .. }
-        | E::NotImplemented { .. }
-        | E::UnknownConfigurationKey { .. } => StorageErrorKind::GiveUp,
-        error => match io_kind(error) {
-            Some(
-                io::ErrorKind::PermissionDenied
+            | E::Unauthenticated { .. }
+            | E::InvalidPath { .. }
+            | E::NotSupported { .. }
+            | E::NotImplemented { .. }
+            | E::UnknownConfigurationKey { .. }
+    );
+    // A full disk is not among these: somebody makes room.
+    let cannot = matches!(
+        io_kind(error),
+        Some(
+            io::ErrorKind::PermissionDenied
                 | io::ErrorKind::ReadOnlyFilesystem
                 | io::ErrorKind::NotADirectory
-                | io::ErrorKind::Unsupported,
-            ) => StorageErrorKind::GiveUp,
-            // A full disk too: somebody makes room.
-            _ => StorageErrorKind::Retry,
-        },
+                | io::ErrorKind::Unsupported
+        )
+    );
+    if is_refused || cannot {
+        StorageErrorKind::GiveUp
+    } else {
+        StorageErrorKind::Retry
     }
 }
 
@@ -163,3 +169,28 @@ impl fmt::Debug for PartTrouble {
 
 /// The whole story is in what it displays; there is no source to be asked for more.
 impl Error for PartTrouble {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kind(error: io::ErrorKind) -> StorageErrorKind {
+        remedy(&object_store::Error::Generic {
+            store: "disk",
+            source: Box::new(object_store::Error::Generic {
+                store: "file",
+                source: io::Error::from(error).into(),
+            }),
+        })
+    }
+
+    #[test]
+    fn a_full_disk_may_pass_and_a_missing_permission_does_not() {
+        assert_eq!(kind(io::ErrorKind::StorageFull), StorageErrorKind::Retry);
+        assert_eq!(kind(io::ErrorKind::QuotaExceeded), StorageErrorKind::Retry);
+        let denied = io::ErrorKind::PermissionDenied;
+        assert_eq!(kind(denied), StorageErrorKind::GiveUp);
+        let read_only = io::ErrorKind::ReadOnlyFilesystem;
+        assert_eq!(kind(read_only), StorageErrorKind::GiveUp);
+    }
+}

@@ -36,6 +36,9 @@ impl Folder {
         };
         fs::create_dir_all(parent)?;
         create(path, parent)?;
+        if !fs::metadata(path)?.is_dir() {
+            return Err(io::ErrorKind::NotADirectory.into());
+        }
         Ok(Folder {
             root: fs::canonicalize(path)?,
             ready: Mutex::default(),

@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 
 use arrow::array::UInt32Array;
 use arrow::compute::take_record_batch;
+use arrow::record_batch::RecordBatch;
 use arrow::row::{RowConverter, Rows, SortField};
 
 use crate::time::ShardTime;
@@ -33,10 +34,14 @@ impl<T: ShardTime> Updates<T> {
         Updates {
             times: times.collect(),
             diffs,
-            rows: take_record_batch(&self.rows, &UInt32Array::from(kept))
-                .expect("these are places of rows"),
+            rows: take(&self.rows, kept),
         }
     }
+}
+
+fn take(rows: &RecordBatch, places: Vec<u32>) -> RecordBatch {
+    let taken = take_record_batch(rows, &UInt32Array::from(places));
+    taken.expect("these are places of rows")
 }
 
 /// What updates are compared by.

@@ -6,7 +6,7 @@ use arrow::array::{ArrayRef, Int64Array, StringArray};
 use arrow::record_batch::RecordBatch;
 use lowwater_shard::{Column, ColumnKind, Schema, Updates};
 
-pub fn schema() -> Schema {
+pub(crate) fn schema() -> Schema {
     let column = |name: &str, kind, nullable| Column {
         name: name.to_owned(),
         kind,
@@ -20,7 +20,7 @@ pub fn schema() -> Schema {
 }
 
 /// So many updates, at times from `from` on.
-pub fn flights(from: u64, count: u64) -> Updates<u64> {
+pub(crate) fn flights(from: u64, count: u64) -> Updates<u64> {
     let numbers = || from..from + count;
     let carriers: StringArray = numbers()
         .map(|number| Some(format!("carrier {}", number % 20)))
