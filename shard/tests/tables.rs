@@ -10,11 +10,12 @@ use arrow::datatypes::Int64Type;
 use arrow::record_batch::RecordBatch;
 use lowwater::{ShardId, Upper};
 use lowwater_shard::consensus::embedded::EmbeddedConsensus;
+use lowwater_shard::consensus::postgres::{PostgresConfig, PostgresConsensus};
 use lowwater_shard::consensus::unreliable::{Fault, UnreliableConsensus};
 use lowwater_shard::consensus::{Consensus, Fence, MemoryConsensus};
 use lowwater_shard::record::{Content, DataRecord};
 use lowwater_shard::tables::{Access, CommitRefusal, Tables, TablesError};
-use lowwater_shard::{Column, ColumnKind, Epoch, Incarnation, Log, Parts, ReaderId, Schema};
+use lowwater_shard::{Column, ColumnKind, Epoch, Incarnation, Log, Nonce, Parts, ReaderId, Schema};
 use proptest::prelude::*;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
@@ -104,8 +105,8 @@ fn memory() -> Store {
     Arc::new(MemoryConsensus::new())
 }
 
-async fn survives_a_restart(reopen: impl Fn() -> Store) {
-    let store = reopen();
+async fn survives_a_restart(reopen: impl AsyncFn() -> Store) {
+    let store = reopen().await;
     let tables = take_over(&store, 1, false).await;
     tables.register(&1, &both()).await.unwrap();
     commit(&tables, 5, &[(A, &[1, 2]), (B, &[3])])
@@ -113,7 +114,7 @@ async fn survives_a_restart(reopen: impl Fn() -> Store) {
         .unwrap();
     commit(&tables, 7, &[(B, &[4])]).await.unwrap();
     drop((tables, store));
-    let store = reopen();
+    let store = reopen().await;
     let reader = open(&store, Access::ReadOnly).await;
     assert_eq!(
         reader.upper(),
@@ -126,7 +127,7 @@ async fn survives_a_restart(reopen: impl Fn() -> Store) {
     assert_eq!(read(&tables, B, 6).await, [3]);
     tables.forget(&9, &[A]).await.unwrap();
     drop((tables, reader, store));
-    let store = reopen();
+    let store = reopen().await;
     let tables = take_over(&store, 3, true).await;
     assert!(!tables.needs(A).await.unwrap());
     assert!(tables.needs(B).await.unwrap());
@@ -136,13 +137,40 @@ async fn survives_a_restart(reopen: impl Fn() -> Store) {
 #[tokio::test(start_paused = true)]
 async fn what_was_committed_survives_a_restart_in_memory() {
     let store = memory();
-    survives_a_restart(|| Arc::clone(&store)).await;
+    survives_a_restart(async || Arc::clone(&store)).await;
 }
 
 #[tokio::test]
 async fn what_was_committed_survives_a_restart_in_files() {
     let folder = tempfile::tempdir().unwrap();
-    survives_a_restart(|| Arc::new(EmbeddedConsensus::open(folder.path()).unwrap())).await;
+    let reopen = async || {
+        let store: Store = Arc::new(EmbeddedConsensus::open(folder.path()).unwrap());
+        store
+    };
+    survives_a_restart(reopen).await;
+}
+
+#[tokio::test]
+async fn what_was_committed_survives_a_restart_on_postgres() {
+    // Where there is none, the conformance tests say so, and in CI they fail.
+    let Ok(server) = std::env::var("LOWWATER_TEST_POSTGRES") else {
+        return;
+    };
+    let connected = tokio_postgres::connect(&server, tokio_postgres::NoTls).await;
+    let (client, connection) = connected.expect("the server that was named answers");
+    tokio::spawn(connection);
+    let schema = format!("lowwater_test_{}", Nonce::random());
+    let execute = async |statement: String| client.batch_execute(&statement).await.unwrap();
+    execute(format!("CREATE SCHEMA {schema}")).await;
+    let separator = if server.contains('?') { '&' } else { '?' };
+    let address = format!("{server}{separator}options=-c%20search_path%3D{schema}");
+    let reopen = async || {
+        let config = PostgresConfig::new(&address).unwrap();
+        let store: Store = Arc::new(PostgresConsensus::open(config).await.unwrap());
+        store
+    };
+    survives_a_restart(reopen).await;
+    execute(format!("DROP SCHEMA {schema} CASCADE")).await;
 }
 
 #[tokio::test]
