@@ -34,7 +34,7 @@ pub struct ShardId(u128);
 
 impl ShardId {
     /// The shard with this number.
-    pub fn new(number: u128) -> Self {
+    pub const fn new(number: u128) -> Self {
         ShardId(number)
     }
 

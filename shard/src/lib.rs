@@ -10,6 +10,7 @@
 //! - [`Log`], [`Transactor`]: a log as a process sees it, and commands carried out on many logs in
 //!   one transaction, exactly once whatever becomes of the answers.
 //! - [`metadata`]: which collection owns which shard, changed inside the embedder's transactions.
+//! - [`tables`]: tables that commit together.
 //! - [`ShardStorage`]: all of it behind an engine.
 //! - [`collections`]: what a controller embeds: an engine, shards, metadata, and finalization.
 //!
@@ -62,6 +63,7 @@ mod hub;
 mod storage;
 mod standby;
 pub mod collections;
+pub mod tables;
 
 pub use id::{
     BatchId, Epoch, Incarnation, LogId, LogKind, Nonce, PartId, PartName, ReaderId, SchemaId, SeqNo,

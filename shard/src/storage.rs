@@ -209,7 +209,7 @@ impl<T: ShardTime> Controller<T> {
 
 /// Registers the controller's critical since, or stamps the one that a lower epoch has left; says
 /// where it is.
-fn take_charge<T: ShardTime>(
+pub(crate) fn take_charge<T: ShardTime>(
     record: &SinceRecord<T>,
     reader: ReaderId,
     epoch: Epoch,
