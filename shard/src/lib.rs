@@ -43,6 +43,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod folder;
 mod time;
 mod id;
 mod schema;

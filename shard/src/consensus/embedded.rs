@@ -8,12 +8,10 @@ mod database;
 mod writer;
 mod reader;
 
-use std::fs::{DirBuilder, File};
-use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::folder;
 use crate::id::LogId;
 
 use super::hints::Hints;
@@ -48,13 +46,14 @@ impl EmbeddedConsensus {
     /// those that can corrupt it; if the world does not let us.
     pub fn open(folder: impl Into<PathBuf>) -> Result<Self, OpenError> {
         let folder = folder.into();
-        create_folder(&folder, 0o700)?;
+        folder::create(&folder, 0o700)?;
         let hints = Hints::default();
         let threads = Threads {
             writer: Writer::spawn(folder.clone(), hints.clone())?,
             reader: Reader::spawn(&folder)?,
             folder,
         };
+        database::sync_log(&threads.folder)?;
         Ok(EmbeddedConsensus {
             threads: Arc::new(threads),
             hints,
@@ -64,39 +63,6 @@ impl EmbeddedConsensus {
     /// The folder.
     pub fn folder(&self) -> &Path {
         &self.threads.folder
-    }
-}
-
-/// Creates a folder with these rights, and those above it, and makes their names durable: each
-/// before there is anything in it.
-///
-/// If there is one, whoever has created it may have died before its name was durable; but then the
-/// names above it are.
-fn create_folder(folder: &Path, mode: u32) -> io::Result<()> {
-    let parent = match folder.parent() {
-        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
-        Some(parent) => parent,
-        None => return Ok(()),
-    };
-    let create = || DirBuilder::new().mode(mode).create(folder);
-    let created = match create() {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            create_folder(parent, 0o777)?;
-            create()
-        }
-        created => created,
-    };
-    match created {
-        Ok(()) => File::open(parent)?.sync_all(),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            match File::open(parent) {
-                Ok(parent) => parent.sync_all(),
-                // It is somebody else's, who has created the folder for us.
-                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
-                Err(error) => Err(error),
-            }
-        }
-        Err(error) => Err(error),
     }
 }
 

@@ -75,16 +75,24 @@ pub(crate) enum Did {
 }
 
 impl Disk {
-    /// A disk with nothing on it but this folder.
-    pub(crate) fn new(root: &Path) -> Self {
+    /// A disk with nothing on it.
+    pub(crate) fn new() -> Self {
         Disk {
-            root: root.to_owned(),
+            root: PathBuf::new(),
             nodes: vec![Content::Folder(Folder::default())],
             open: HashMap::new(),
             changes: 0,
             writes: HashMap::new(),
             syncs: HashMap::new(),
         }
+    }
+
+    /// Where processes see it from now on; those that had files open are gone.
+    pub(crate) fn mount(&mut self, root: &Path) {
+        root.clone_into(&mut self.root);
+        self.open.clear();
+        self.writes.clear();
+        self.syncs.clear();
     }
 
     /// Follows what happened.

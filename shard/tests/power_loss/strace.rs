@@ -52,8 +52,7 @@ pub(crate) fn run(process: &Command, log: &Path) -> Trace {
         );
     }
     let output = strace.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{said}");
+    assert!(output.status.success(), "{output:?}");
     Trace::parse(&fs::read_to_string(log).unwrap())
 }
 
