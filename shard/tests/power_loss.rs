@@ -28,6 +28,7 @@ use std::path::{Path, PathBuf};
 
 use book::Pen;
 use machine::{Machine, Recording};
+use parts::Care;
 
 /// Something that must not be after a power loss.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,7 +59,10 @@ fn worker() {
         Some(("records", "write")) => records::write(&disk, pen),
         Some(("records", "read")) => records::read(&disk, &pen),
         Some(("records", level)) => records::write_past_the_store(level, &disk, &pen),
-        Some(("parts", how)) => parts::write(how == "synced", &disk, pen),
+        Some(("parts", "write")) => parts::write(Care::FolderToo, 0, &disk, pen),
+        Some(("parts", "write more")) => parts::write(Care::FolderToo, 100, &disk, pen),
+        Some(("parts", "write more carelessly")) => parts::write(Care::Synced, 100, &disk, pen),
+        Some(("parts", "write without care")) => parts::write(Care::Nothing, 0, &disk, pen),
         _ => panic!("{work} is not known"),
     }
 }
@@ -110,8 +114,30 @@ fn parts_that_were_acknowledged_survive_a_power_loss() {
     if !strace::is_there() {
         return;
     }
-    let recording = Recording::new("parts synced");
+    let recording = Recording::new("parts write");
     assert_eq!(Machine::new().lose_power(&recording, 4, parts::check), []);
+}
+
+#[test]
+fn parts_survive_a_power_loss_whoever_has_created_their_folder() {
+    if !strace::is_there() {
+        return;
+    }
+    assert_eq!(findings_in_the_folder_of_another("parts write more"), []);
+    // And this can fail.
+    let findings = findings_in_the_folder_of_another("parts write more carelessly");
+    assert!(findings.iter().any(Finding::is_loss), "{findings:?}");
+}
+
+/// A process is killed when it has created a shard's folder, another one writes parts to it, and
+/// then the power is lost.
+fn findings_in_the_folder_of_another(work: &str) -> Vec<Finding> {
+    let writing = Recording::new("parts write");
+    let moments = writing.moments_before_syncs_of("parts");
+    let mut machine = Machine::new();
+    machine.run_until(&writing, moments[0]);
+    let more = machine.record(work);
+    machine.lose_power(&more, 4, parts::check)
 }
 
 /// These tests can fail.
@@ -129,7 +155,7 @@ fn what_was_not_synced_is_found_to_be_lost() {
             "{work}: {findings:?}"
         );
     }
-    let recording = Recording::new("parts unsynced");
+    let recording = Recording::new("parts write without care");
     let findings = Machine::new().lose_power(&recording, 100, parts::check);
     assert!(findings.iter().any(Finding::is_loss), "{findings:?}");
 }
