@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::mem;
 use std::path::{Component, Path, PathBuf};
 
-use crate::file::{File, FileChange};
-use crate::luck::Luck;
-use crate::strace::{Call, Moment, Trace};
+use super::file::{File, FileChange};
+use super::luck::Luck;
+use super::strace::{Call, Moment, Trace};
 
 type Node = usize;
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::mem;
 
-use crate::luck::Luck;
+use super::luck::Luck;
 
 /// What a disk writes as a whole.
 const SECTOR: usize = 512;

@@ -7,11 +7,11 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
+use super::book::Book;
+use super::disk::{Did, Disk};
+use super::luck::{How, Luck};
+use super::strace::{self, Moment, Trace};
 use crate::Finding;
-use crate::book::Book;
-use crate::disk::{Did, Disk};
-use crate::luck::{How, Luck};
-use crate::strace::{self, Moment, Trace};
 
 /// Says to a process what it is to do, and where.
 pub(crate) const WORK: &str = "LOWWATER_TEST_POWER_LOSS";
@@ -89,7 +89,7 @@ impl Machine {
             .args(["worker", "--exact", "--nocapture"])
             .env(WORK, work)
             .env(FOLDER, folder.path());
-        let trace = strace::run(&process, &folder.path().join("log"));
+        let trace = strace::run(&process);
         Recording { folder, trace }
     }
 

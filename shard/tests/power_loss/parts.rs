@@ -9,13 +9,13 @@ use object_store::local::LocalFileSystem;
 use object_store::path::Path as Name;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 
-use crate::book::{Book, Entry, Pen, data};
+use super::book::{Book, Entry, Pen, data};
 use crate::{Finding, run};
 
 const FOLDER: &str = "parts";
 
 /// How many parts each writes.
-const PARTS: u64 = 20;
+const PARTS: u64 = 8;
 
 /// Several parts a shard, of each who writes.
 fn name(part: u64) -> Name {

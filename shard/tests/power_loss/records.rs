@@ -10,7 +10,7 @@ use lowwater_shard::consensus::{Consensus, Fence, Offer, Outcome, Scan, Truncati
 use lowwater_shard::{Epoch, Incarnation, LogId, SeqNo};
 use rusqlite::{Connection, params};
 
-use crate::book::{Book, Entry, Pen, data};
+use super::book::{Book, Entry, Pen, data};
 use crate::{Finding, run};
 
 /// Nothing of it is there at first.
@@ -138,7 +138,7 @@ pub(crate) fn write_past_the_store(synchronous: &str, disk: &Path, pen: &Pen) {
     connection
         .pragma_update(None, "synchronous", synchronous)
         .unwrap();
-    for seqno in 1..80 {
+    for seqno in 1..40 {
         let commit = Entry::Commit(vec![(1, seqno)]);
         pen.ask(&commit);
         let row = params![log(1).to_bytes(), seqno.cast_signed(), data(1, seqno)];

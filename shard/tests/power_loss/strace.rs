@@ -3,8 +3,10 @@
 use std::collections::HashMap;
 use std::env;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
+
+use tempfile::NamedTempFile;
 
 /// The calls that can change a file. What is not known to a machine is left out by the `?`.
 const CALLS: &str = "trace=?open,openat,?openat2,?creat,write,pwrite64,writev,pwritev,?pwritev2,\
@@ -36,13 +38,14 @@ pub(crate) fn is_there() -> bool {
     false
 }
 
-/// Runs a process to its end and reads what it did. The log is left in `log`.
-pub(crate) fn run(process: &Command, log: &Path) -> Trace {
+/// Runs a process to its end and reads what it did.
+pub(crate) fn run(process: &Command) -> Trace {
+    let log = NamedTempFile::new().unwrap();
     let mut strace = Command::new("strace");
     strace.args(["-f", "--seccomp-bpf", "-y", "-xx", "-s", BYTES_MAX]);
     strace
         .args(["-e", CALLS, "-e", "signal=none", "-o"])
-        .arg(log);
+        .arg(log.path());
     strace.arg("--").arg(process.get_program());
     strace.args(process.get_args());
     for (name, value) in process.get_envs() {
@@ -53,7 +56,7 @@ pub(crate) fn run(process: &Command, log: &Path) -> Trace {
     }
     let output = strace.output().unwrap();
     assert!(output.status.success(), "{output:?}");
-    Trace::parse(&fs::read_to_string(log).unwrap())
+    Trace::parse(&fs::read_to_string(log.path()).unwrap())
 }
 
 /// Calls, and in which order each began and ended.
