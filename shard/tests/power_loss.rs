@@ -113,6 +113,27 @@ fn records_that_were_read_survive_a_power_loss_whoever_has_written_them() {
     }
 }
 
+/// A process is killed when it has created a folder, another one goes on from there, and then the
+/// power is lost.
+#[test]
+fn a_store_survives_a_power_loss_whoever_has_created_its_folders() {
+    if !strace::is_there() {
+        return;
+    }
+    let writing = Recording::new("records FULL");
+    for above in ["disk", "disk/some", "disk/some/where"] {
+        let moment = writing.moments_before_syncs_of(above)[0];
+        let mut machine = Machine::new();
+        machine.run_until(&writing, moment);
+        let more = machine.record("records FULL");
+        assert_eq!(
+            machine.lose_power(&more, 100, records::check),
+            [],
+            "{above}"
+        );
+    }
+}
+
 #[test]
 fn parts_that_were_acknowledged_survive_a_power_loss() {
     if !strace::is_there() {
