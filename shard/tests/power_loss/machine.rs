@@ -147,7 +147,8 @@ impl Machine {
 fn losses(did: Did, was_told: bool, one_in: u64, random: &mut fastrand::Rng) -> Vec<How> {
     let is_chosen = random.u64(0..one_in) == 0;
     match did {
-        Did::Nothing if was_told => vec![How::Nothing, How::Torn],
+        Did::Nothing if was_told && is_chosen => vec![How::Nothing, How::Torn],
+        Did::Nothing if was_told => vec![How::Nothing],
         Did::Nothing => Vec::new(),
         Did::Wrote if is_chosen => vec![How::Torn],
         Did::Wrote => Vec::new(),
