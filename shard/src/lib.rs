@@ -46,6 +46,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod folder;
 mod time;
 mod id;
 mod schema;

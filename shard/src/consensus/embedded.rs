@@ -8,12 +8,10 @@ mod database;
 mod writer;
 mod reader;
 
-use std::fs::{self, DirBuilder, File};
-use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::folder;
 use crate::id::LogId;
 
 use super::hints::Hints;
@@ -48,13 +46,14 @@ impl EmbeddedConsensus {
     /// those that can corrupt it; if the world does not let us.
     pub fn open(folder: impl Into<PathBuf>) -> Result<Self, OpenError> {
         let folder = folder.into();
-        create_folder(&folder)?;
+        folder::create(&folder, 0o700)?;
         let hints = Hints::default();
         let threads = Threads {
             writer: Writer::spawn(folder.clone(), hints.clone())?,
             reader: Reader::spawn(&folder)?,
             folder,
         };
+        database::sync_log(&threads.folder)?;
         Ok(EmbeddedConsensus {
             threads: Arc::new(threads),
             hints,
@@ -64,21 +63,6 @@ impl EmbeddedConsensus {
     /// The folder.
     pub fn folder(&self) -> &Path {
         &self.threads.folder
-    }
-}
-
-/// Creates a folder that only its owner may enter, and makes its name durable.
-fn create_folder(folder: &Path) -> io::Result<()> {
-    let parent = match folder.parent() {
-        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
-        Some(parent) => parent,
-        None => return Ok(()),
-    };
-    fs::create_dir_all(parent)?;
-    match DirBuilder::new().mode(0o700).create(folder) {
-        Ok(()) => File::open(parent)?.sync_all(),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(error),
     }
 }
 

@@ -1,5 +1,7 @@
 //! The SQLite file: how it is set up, and each statement.
 
+use std::fs::File;
+use std::io;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
@@ -14,6 +16,11 @@ use super::super::{ConsensusError, Fence, Fenced, Offer, Outcome, Scan, Truncati
 /// The first SQLite that does not have the WAL-reset bug, which corrupts what several processes
 /// write (3.7.0 to 3.51.2).
 const SQLITE_MIN: i32 = 3_051_003;
+
+/// In the store's folder.
+const FILE: &str = "records.sqlite";
+/// SQLite's write-ahead log, beside it.
+const LOG: &str = "records.sqlite-wal";
 
 /// Marks the file as ours: "LwSt".
 const APPLICATION: i32 = 0x4c77_5374;
@@ -63,6 +70,18 @@ pub enum OpenError {
     Sqlite(#[from] rusqlite::Error),
 }
 
+/// Makes what can be read durable. SQLite shows a commit only when it is synced, with one exception:
+/// the first to open the store finds in the log what a process had written that was killed before
+/// it could sync.
+pub(super) fn sync_log(folder: &Path) -> io::Result<()> {
+    match File::open(folder.join(LOG)) {
+        Ok(log) => log.sync_all()?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    File::open(folder)?.sync_all()
+}
+
 /// A connection to the store's file.
 #[derive(Debug)]
 pub(super) struct Database(Connection);
@@ -72,7 +91,7 @@ impl Database {
         if rusqlite::version_number() < SQLITE_MIN {
             return Err(OpenError::UnsafeSqlite(rusqlite::version()));
         }
-        let mut connection = Connection::open(folder.join("records.sqlite"))?;
+        let mut connection = Connection::open(folder.join(FILE))?;
         connection.busy_handler(Some(wait_for_others))?;
         connection.set_prepared_statement_cache_capacity(32);
         let mut database = Database(connection);

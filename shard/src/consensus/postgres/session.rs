@@ -34,6 +34,13 @@ const DURABLE: &str = "
     SELECT set_config('synchronous_commit', 'on', false)
     WHERE current_setting('synchronous_commit') IN ('off', 'local')";
 
+/// What keeps a server from losing what it has acknowledged, and only its owner can set. Databases
+/// that merely speak the protocol may not have them.
+const SAFEGUARDS: [&str; 2] = ["fsync", "full_page_writes"];
+
+const OFF: &str = "
+    SELECT name FROM unnest($1::text[]) AS s (name) WHERE current_setting(name, true) = 'off'";
+
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE";
 
 /// Shared by all that commit. In a statement of its own: the next one sees what was committed while
@@ -166,6 +173,26 @@ impl Session {
                 created => return created.map_err(failed),
             }
         }
+    }
+
+    /// Warns if the server can lose with the power what it has acknowledged.
+    pub(super) async fn warn_of_losses(&self) -> Result<(), ConsensusError> {
+        for setting in self.off(&SAFEGUARDS).await? {
+            tracing::warn!(
+                setting,
+                "the database server runs with {setting} = off: a power loss there can lose or \
+                 corrupt what was acknowledged"
+            );
+        }
+        Ok(())
+    }
+
+    /// Those of these settings that are off.
+    async fn off(&self, settings: &[&str]) -> Result<Vec<String>, ConsensusError> {
+        let off = self.client.query(OFF, &[&settings]).await.map_err(failed)?;
+        off.iter()
+            .map(|row| row.try_get(0).map_err(failed))
+            .collect()
     }
 
     /// Prepares a statement, once for each connection.
@@ -417,4 +444,53 @@ fn is_race(error: &tokio_postgres::Error) -> bool {
         SqlState::DUPLICATE_OBJECT,
     ];
     error.code().is_some_and(|code| races.contains(code))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::str::FromStr;
+
+    use super::*;
+
+    /// On a connection with these options. Where there is no server the conformance suite says so.
+    fn on_session<F: Future<Output = ()>>(options: &str, test: impl FnOnce(Session) -> F) {
+        let Ok(server) = std::env::var("LOWWATER_TEST_POSTGRES") else {
+            return;
+        };
+        let mut server = tokio_postgres::Config::from_str(&server).unwrap();
+        server.options(options);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let tls = Tls::new(&server).unwrap();
+            test(Session::connect(&server, &tls).await.unwrap()).await;
+        });
+    }
+
+    #[test]
+    fn commits_wait_for_the_disk_whatever_the_server_is_set_to() {
+        for (set, used) in [
+            ("off", "on"),
+            ("local", "on"),
+            ("remote_apply", "remote_apply"),
+        ] {
+            on_session(&format!("-c synchronous_commit={set}"), async |session| {
+                let row = session.client.query_one("SHOW synchronous_commit", &[]);
+                let found: String = row.await.unwrap().get(0);
+                assert_eq!(found, used);
+            });
+        }
+    }
+
+    #[test]
+    fn settings_that_are_off_are_found() {
+        on_session("-c enable_seqscan=off", async |session| {
+            let settings = ["enable_seqscan", "enable_indexscan", "nobody_has_this"];
+            assert_eq!(session.off(&settings).await.unwrap(), ["enable_seqscan"]);
+            session.warn_of_losses().await.unwrap();
+        });
+    }
 }
