@@ -15,12 +15,16 @@
 #![forbid(unsafe_code)]
 
 pub mod minute;
+pub mod location;
 pub mod options;
 pub mod data;
 pub mod timetable;
 pub mod catalog;
 pub mod row;
+pub mod columns;
 pub mod oracle;
+pub mod past;
+pub mod outlet;
 pub mod arrangement;
 pub mod views;
 pub mod ingestion;

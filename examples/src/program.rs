@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::data::Data;
 use crate::minute::DAY;
-use crate::options::{Options, Refusal};
+use crate::options::{Options, Refusal, Request};
 use crate::outcome::Outcome;
 use crate::plot;
 use crate::replay::{Sabotage, replay};
@@ -68,10 +68,13 @@ fn try_run(
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> Result<bool, Failure> {
-    let options = Options::parse_args(args).map_err(|refusal| match refusal {
+    let request = Request::parse_args(args).map_err(|refusal| match refusal {
         Refusal::Help(text) => Failure::Help(text),
         Refusal::Bad(line) => Failure::Refused(line),
     })?;
+    let Request::Replay(options, _) = request else {
+        todo!()
+    };
     let refused = |error: &dyn std::error::Error| Failure::Refused(format!("error: {error}"));
     let data = Data::load(&options.data).map_err(|error| refused(&error))?;
     let plot = open_plot(&options)?;

@@ -120,7 +120,7 @@ impl<'a> Replay<'a> {
         Self {
             options,
             embedding,
-            dataflow: Dataflow::new(data),
+            dataflow: Dataflow::new(data, &crate::past::Past::none()),
             sabotage,
             probes: Probes::new(options.probes.clone()),
             demonstrations: if drawn {
@@ -281,7 +281,7 @@ impl<'a> Replay<'a> {
             .zip(sinces)
             .map(|(relation, since)| RelationOutcome {
                 relation,
-                updates: dataflow.taken_in(relation),
+                updates: 0,
                 kept_most: self.kept_most[relation.index()],
                 kept_at_end: dataflow.needed(relation),
                 since,
