@@ -7,7 +7,7 @@
 //! ```text
 //! version   = magic, format, log, coordinates, nonce, body, checksum
 //! magic     = "LWlg"
-//! format    = 1 byte, 1
+//! format    = 1 byte, 2
 //! log       = 1 byte, 1: sinces, 2: data
 //! coordinates = 1 byte, how many a time has
 //! nonce     = 16 bytes, drawn anew for each attempt to write
@@ -27,16 +27,20 @@
 //!           change = 0, id, critical | 1, id, leased | 2, list of id | 3 (buried)
 //!
 //! data:     record = upper, list of schema, list of batch, next batch, list of garbage,
-//!                    emptying: flag, buried: flag
+//!                    floor: version, emptying: flag, buried: flag
 //!           schema = list of column             column = name: text, kind: 1 byte, nullable: flag
 //!           batch = number, lower, upper, since, list of content
 //!           content = 0, schema: number, updates, bytes        (inline)
-//!                   | 1, id, schema: number, updates, length   (stored)
-//!           garbage = id, version
+//!                   | 1, id, begun: version, schema: number, updates, length, known: flag,
+//!                     where it is known a checksum: 4 bytes    (stored)
+//!           garbage = id, begun: version, version
 //!           change = 0, schema | 1, upper, list of content
 //!                  | 2, first batch, last batch, since, list of content
-//!                  | 3, list of id | 4, count | 5 (buried)
+//!                  | 3, list of id | 4, count | 5 (buried) | 6, floor: version
 //! ```
+//!
+//! Format 1 had no floor, no begun and no checksum of what is stored: it is read as if those were
+//! 0, 1 and not known. It is no longer written.
 //!
 //! Numbers of several bytes are little-endian, except in the name of a log and in the number of a
 //! version, which only the checksum covers. What is stored stays readable: another format gets
@@ -54,7 +58,9 @@ use crate::record::{Misfit, Record};
 pub use self::bytes::{Reader, Writer};
 
 const MAGIC: [u8; 4] = *b"LWlg";
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
+/// The first one, which is still read.
+const FORMAT_1: u8 = 1;
 const DIFFERENCE: u8 = 0;
 const FULL: u8 = 1;
 const CHECKSUM_BYTES: usize = 4;
@@ -170,14 +176,15 @@ fn open(
     bytes: &Bytes,
     coordinates: u8,
 ) -> Result<(Nonce, Reader), FormatError> {
-    let mut reader = Reader::new(bytes.clone());
+    let mut reader = Reader::new(bytes.clone(), FORMAT);
     if reader.raw(MAGIC.len()).ok().as_deref() != Some(&MAGIC) {
         return Err(FormatError::Foreign);
     }
     let format = reader.byte()?;
-    if format != FORMAT {
+    if ![FORMAT_1, FORMAT].contains(&format) {
         return Err(FormatError::UnknownFormat(format));
     }
+    reader.format = format;
     reader.drop_last(CHECKSUM_BYTES)?;
     let (sealed, stored) = bytes.split_at(bytes.len() - CHECKSUM_BYTES);
     if checksum(log, seqno, sealed).to_le_bytes() != stored {

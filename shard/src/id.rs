@@ -119,7 +119,23 @@ random_id! {
     PartId, "p"
 }
 
+/// What a part is called within its shard.
+///
+/// It says when its writer began, so that a part that nothing refers to is known to be nobody's,
+/// without a clock: see [`DataRecord::raise_floor`](crate::record::DataRecord::raise_floor).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PartName {
+    /// The latest version of the shard's data that the writer had seen when it began to write the
+    /// part; 0 if it had seen none.
+    pub begun: SeqNo,
+    /// The part.
+    pub part: PartId,
+}
+
 impl SeqNo {
+    /// Before the first version: nothing was written, or nothing was seen.
+    pub const NONE: SeqNo = SeqNo(0);
+
     /// The first version of a log.
     pub const FIRST: SeqNo = SeqNo(1);
 
@@ -210,6 +226,33 @@ impl LogKind {
     }
 }
 
+impl PartName {
+    /// The name that is written like this, if it is one.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (begun, part) = text.split_once('-')?;
+        let is_hex = |text: &str, digits| {
+            text.len() == digits
+                && text
+                    .bytes()
+                    .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+        };
+        if !is_hex(begun, 16) || !is_hex(part, 32) {
+            return None;
+        }
+        Some(PartName {
+            begun: SeqNo(u64::from_str_radix(begun, 16).ok()?),
+            part: PartId(u128::from_str_radix(part, 16).ok()?),
+        })
+    }
+}
+
+/// Written as 16 hexadecimal digits, a hyphen, and 32 more: in the order in which they were begun.
+impl fmt::Display for PartName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}-{:032x}", self.begun.0, self.part.0)
+    }
+}
+
 /// Written as the shard, a slash and `since` or `data`.
 impl fmt::Display for LogId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -224,6 +267,25 @@ impl fmt::Display for LogId {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_name_of_a_part_is_read_as_it_is_written_and_nothing_else_is_one() {
+        let name = PartName {
+            begun: SeqNo::new(0xab),
+            part: PartId::new(7),
+        };
+        let written = name.to_string();
+        assert_eq!(PartName::parse(&written), Some(name));
+        for other in [
+            &written[1..],
+            &written.to_uppercase(),
+            &written.replace('-', "+"),
+            &format!("+{}", &written[1..]),
+            "",
+        ] {
+            assert_eq!(PartName::parse(other), None, "{other}");
+        }
+    }
 
     #[test]
     fn the_name_of_a_log_is_its_bytes_in_the_same_order() {

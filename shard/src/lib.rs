@@ -46,6 +46,8 @@
 mod time;
 mod id;
 mod schema;
+mod updates;
+pub mod inline;
 pub mod record;
 pub mod format;
 pub mod consensus;
@@ -54,10 +56,11 @@ mod transact;
 mod storage;
 
 pub use id::{
-    BatchId, Epoch, Incarnation, LogId, LogKind, Nonce, PartId, ReaderId, SchemaId, SeqNo,
+    BatchId, Epoch, Incarnation, LogId, LogKind, Nonce, PartId, PartName, ReaderId, SchemaId, SeqNo,
 };
 pub use log::{Log, LogError, LogFault, Proposal};
 pub use schema::{Column, ColumnKind, Schema, SchemaError};
 pub use storage::ShardStorage;
 pub use time::ShardTime;
 pub use transact::{CommandError, StoreTrouble, Task, Transactor};
+pub use updates::{Updates, UpdatesError};

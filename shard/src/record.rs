@@ -21,6 +21,7 @@ mod leased;
 mod data;
 mod append;
 mod compaction;
+mod floor;
 mod finalization;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -37,6 +38,7 @@ pub use critical::{CriticalError, Downgraded, OpenedCritical};
 pub(crate) use data::DataParts;
 pub use data::{Batch, Content, DataChange, DataRecord, Garbage, Inline, Stored};
 pub use finalization::{Blocked, Buried, EmptyStep};
+pub use floor::PartExpired;
 pub use leased::{LeaseLost, ReaderExists};
 pub use since::{Critical, Leased, SinceChange, SinceRecord};
 

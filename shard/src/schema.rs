@@ -1,6 +1,12 @@
 //! The columns of a shard's rows, and how they may change.
 
 use std::fmt;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema as ArrowSchema, SchemaRef, TimeUnit};
+
+/// Names of columns that begin like this are ours: times and differences are stored beside rows.
+const RESERVED: &str = "__";
 
 /// The columns of a shard's rows, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,21 +29,22 @@ pub struct Column {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ColumnKind {
-    /// True or false.
+    /// True or false. Arrow's `Boolean`.
     Bool,
-    /// A signed integer of 32 bits.
+    /// A signed integer of 32 bits. Arrow's `Int32`.
     Int32,
-    /// A signed integer of 64 bits.
+    /// A signed integer of 64 bits. Arrow's `Int64`.
     Int64,
-    /// An unsigned integer of 64 bits.
+    /// An unsigned integer of 64 bits. Arrow's `UInt64`.
     UInt64,
-    /// An IEEE number of 64 bits.
+    /// An IEEE number of 64 bits, compared bit by bit: 0 is not -0, and a NaN is itself. Arrow's
+    /// `Float64`.
     Float64,
-    /// UTF-8 text.
+    /// UTF-8 text. Arrow's `Utf8`.
     Text,
-    /// Any bytes.
+    /// Any bytes. Arrow's `Binary`.
     Bytes,
-    /// Microseconds since 1970-01-01 00:00 UTC.
+    /// Microseconds since 1970-01-01 00:00 UTC. Arrow's `Timestamp` in microseconds, of `UTC`.
     TimestampMicros,
 }
 
@@ -47,6 +54,17 @@ pub enum SchemaError {
     /// Two columns of one schema have this name.
     #[error("column {0:?} occurs twice")]
     RepeatedColumn(String),
+    /// Names that begin with two underscores belong to the columns for times and differences.
+    #[error("column {0:?} has a reserved name: names do not begin with two underscores")]
+    ReservedColumn(String),
+    /// A column of an arrow schema has a type that shards do not hold.
+    #[error("column {column:?} has the type {kind}, which shards do not hold")]
+    UnsupportedType {
+        /// The column.
+        column: String,
+        /// Its type.
+        kind: String,
+    },
     /// A column of the latest schema is gone, or is another one now.
     #[error("column {0:?} is not as it was: columns may only be added behind the others")]
     ChangedColumn(String),
@@ -60,8 +78,12 @@ impl Schema {
     ///
     /// # Errors
     ///
-    /// [`SchemaError::RepeatedColumn`].
+    /// [`SchemaError::RepeatedColumn`], [`SchemaError::ReservedColumn`].
     pub fn new(columns: Vec<Column>) -> Result<Self, SchemaError> {
+        let reserved = |column: &&Column| column.name.starts_with(RESERVED);
+        if let Some(column) = columns.iter().find(reserved) {
+            return Err(SchemaError::ReservedColumn(column.name.clone()));
+        }
         let mut names: Vec<&str> = columns.iter().map(|column| &*column.name).collect();
         names.sort_unstable();
         if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
@@ -73,6 +95,12 @@ impl Schema {
     /// The columns, in order.
     pub fn columns(&self) -> &[Column] {
         &self.columns
+    }
+
+    /// The same for arrow, as rows in memory have it: [`ColumnKind`] says which type each kind is.
+    pub fn arrow(&self) -> SchemaRef {
+        let fields = self.columns.iter().map(Column::arrow);
+        Arc::new(ArrowSchema::new(fields.collect::<Vec<_>>()))
     }
 
     /// Checks that rows of this schema can be read as rows of `next`: all that may happen is that
@@ -97,7 +125,7 @@ impl Schema {
 
 impl ColumnKind {
     /// All kinds, in the order of their codes in the stored form, which is for ever.
-    const ALL: [ColumnKind; 8] = [
+    pub(crate) const ALL: [ColumnKind; 8] = [
         ColumnKind::Bool,
         ColumnKind::Int32,
         ColumnKind::Int64,
@@ -112,8 +140,60 @@ impl ColumnKind {
         self as u8
     }
 
+    /// The type of arrow that holds it.
+    pub fn arrow(self) -> DataType {
+        match self {
+            ColumnKind::Bool => DataType::Boolean,
+            ColumnKind::Int32 => DataType::Int32,
+            ColumnKind::Int64 => DataType::Int64,
+            ColumnKind::UInt64 => DataType::UInt64,
+            ColumnKind::Float64 => DataType::Float64,
+            ColumnKind::Text => DataType::Utf8,
+            ColumnKind::Bytes => DataType::Binary,
+            ColumnKind::TimestampMicros => {
+                DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
+            }
+        }
+    }
+
+    /// The kind that this type of arrow holds, if there is one.
+    pub fn of_arrow(kind: &DataType) -> Option<Self> {
+        Self::ALL.into_iter().find(|known| known.arrow() == *kind)
+    }
+
     pub(crate) fn from_code(code: u8) -> Option<Self> {
         Self::ALL.get(usize::from(code)).copied()
+    }
+}
+
+impl Column {
+    fn arrow(&self) -> Field {
+        Field::new(&self.name, self.kind.arrow(), self.nullable)
+    }
+}
+
+impl TryFrom<&ArrowSchema> for Schema {
+    type Error = SchemaError;
+
+    fn try_from(schema: &ArrowSchema) -> Result<Self, SchemaError> {
+        let column = |field: &Arc<Field>| {
+            let unsupported = || SchemaError::UnsupportedType {
+                column: field.name().clone(),
+                kind: field.data_type().to_string(),
+            };
+            Ok(Column {
+                name: field.name().clone(),
+                kind: ColumnKind::of_arrow(field.data_type()).ok_or_else(unsupported)?,
+                nullable: field.is_nullable(),
+            })
+        };
+        Schema::new(
+            schema
+                .fields()
+                .iter()
+                .map(column)
+                .collect::<Result<_, _>>()?,
+        )
     }
 }
 
@@ -174,6 +254,34 @@ mod tests {
         assert_eq!(
             Schema::new(vec![column("a", false), column("a", true)]),
             Err(SchemaError::RepeatedColumn("a".to_owned()))
+        );
+    }
+
+    #[test]
+    fn a_name_that_begins_like_the_columns_of_times_is_refused() {
+        assert_eq!(
+            Schema::new(vec![column("__time", false)]),
+            Err(SchemaError::ReservedColumn("__time".to_owned()))
+        );
+        assert!(Schema::new(vec![column("_time", false)]).is_ok());
+    }
+
+    #[test]
+    fn a_schema_is_its_arrow_schema() {
+        let columns = ColumnKind::ALL.into_iter().map(|kind| Column {
+            name: format!("{kind:?}"),
+            kind,
+            nullable: kind.code() % 2 == 0,
+        });
+        let schema = Schema::new(columns.collect()).unwrap();
+        assert_eq!(Schema::try_from(&*schema.arrow()), Ok(schema));
+        let other = ArrowSchema::new(vec![Field::new("a", DataType::LargeUtf8, false)]);
+        assert_eq!(
+            Schema::try_from(&other),
+            Err(SchemaError::UnsupportedType {
+                column: "a".to_owned(),
+                kind: "LargeUtf8".to_owned(),
+            })
         );
     }
 

@@ -13,7 +13,11 @@ pub struct Writer(Vec<u8>);
 
 /// Reads the pieces of a version one after the other; never reads beyond its end.
 #[derive(Debug)]
-pub struct Reader(Bytes);
+pub struct Reader {
+    left: Bytes,
+    /// Which format they are in.
+    pub(super) format: u8,
+}
 
 impl Writer {
     pub(crate) fn new() -> Self {
@@ -48,6 +52,11 @@ impl Writer {
         self.0.push(number as u8);
     }
 
+    /// Small numbers on either side of zero take few bytes.
+    pub(crate) fn zigzag(&mut self, number: i64) {
+        self.number((number << 1 ^ number >> 63).cast_unsigned());
+    }
+
     pub(crate) fn count(&mut self, count: usize) {
         self.number(count as u64);
     }
@@ -75,20 +84,25 @@ impl Writer {
 }
 
 impl Reader {
-    pub(crate) fn new(bytes: Bytes) -> Self {
-        Reader(bytes)
+    pub(crate) fn new(left: Bytes, format: u8) -> Self {
+        Reader { left, format }
+    }
+
+    /// How many bytes are left to read.
+    pub(crate) fn left(&self) -> usize {
+        self.left.len()
     }
 
     /// Leaves the last bytes unread, for ever.
     pub(crate) fn drop_last(&mut self, bytes: usize) -> Result<(), FormatError> {
-        let left = self.0.len().checked_sub(bytes).ok_or(ENDS_EARLY)?;
-        self.0.truncate(left);
+        let left = self.left.len().checked_sub(bytes).ok_or(ENDS_EARLY)?;
+        self.left.truncate(left);
         Ok(())
     }
 
     /// Checks that all was read.
     pub(crate) fn end(&self) -> Result<(), FormatError> {
-        if self.0.is_empty() {
+        if self.left.is_empty() {
             Ok(())
         } else {
             Err(FormatError::Malformed("there is something behind the end"))
@@ -96,18 +110,22 @@ impl Reader {
     }
 
     pub(crate) fn raw(&mut self, bytes: usize) -> Result<Bytes, FormatError> {
-        if bytes > self.0.len() {
+        if bytes > self.left.len() {
             return Err(ENDS_EARLY);
         }
-        Ok(self.0.split_to(bytes))
+        Ok(self.left.split_to(bytes))
     }
 
     pub(crate) fn byte(&mut self) -> Result<u8, FormatError> {
-        self.0.try_get_u8().map_err(|_| ENDS_EARLY)
+        self.left.try_get_u8().map_err(|_| ENDS_EARLY)
     }
 
     pub(crate) fn id(&mut self) -> Result<u128, FormatError> {
-        self.0.try_get_u128_le().map_err(|_| ENDS_EARLY)
+        self.left.try_get_u128_le().map_err(|_| ENDS_EARLY)
+    }
+
+    pub(crate) fn little_endian(&mut self) -> Result<u32, FormatError> {
+        self.left.try_get_u32_le().map_err(|_| ENDS_EARLY)
     }
 
     pub(crate) fn flag(&mut self) -> Result<bool, FormatError> {
@@ -132,6 +150,16 @@ impl Reader {
             }
         }
         Err(TOO_LARGE)
+    }
+
+    pub(crate) fn zigzag(&mut self) -> Result<i64, FormatError> {
+        let number = self.number()?;
+        Ok((number >> 1).cast_signed() ^ -(number & 1).cast_signed())
+    }
+
+    pub(crate) fn eight(&mut self) -> Result<[u8; 8], FormatError> {
+        let bytes = self.raw(8)?;
+        Ok((*bytes).try_into().expect("these are eight"))
     }
 
     pub(crate) fn count(&mut self) -> Result<usize, FormatError> {
@@ -190,24 +218,37 @@ const TOO_LARGE: FormatError = FormatError::Malformed("a number is too large");
 mod tests {
     use super::*;
 
+    fn reader(bytes: Bytes) -> Reader {
+        Reader::new(bytes, 2)
+    }
+
     #[test]
     fn numbers_are_read_as_they_were_written() {
         for number in [0, 1, 0x7f, 0x80, 0x3fff, 0x4000, u64::MAX / 2, u64::MAX] {
             let mut writer = Writer::new();
             writer.number(number);
-            let mut reader = Reader::new(writer.finish());
+            let mut reader = reader(writer.finish());
             assert_eq!(reader.number(), Ok(number));
             assert_eq!(reader.end(), Ok(()));
         }
     }
 
     #[test]
+    fn numbers_on_either_side_of_zero_are_read_as_they_were_written() {
+        for number in [0, -1, 1, -64, 63, i64::MIN, i64::MAX] {
+            let mut writer = Writer::new();
+            writer.zigzag(number);
+            assert_eq!(reader(writer.finish()).zigzag(), Ok(number));
+        }
+    }
+
+    #[test]
     fn numbers_of_more_than_64_bits_are_refused() {
-        let read = |bytes: &'static [u8]| Reader::new(Bytes::from_static(bytes)).number();
+        let read = |bytes: &'static [u8]| reader(Bytes::from_static(bytes)).number();
         assert_eq!(read(&[0xff; 12]), Err(TOO_LARGE));
         let mut bit_65 = [0x80; 10].to_vec();
         bit_65[9] = 0x02;
-        assert_eq!(Reader::new(bit_65.into()).number(), Err(TOO_LARGE));
+        assert_eq!(reader(bit_65.into()).number(), Err(TOO_LARGE));
         assert_eq!(read(&[0x80]), Err(ENDS_EARLY));
     }
 
@@ -215,7 +256,7 @@ mod tests {
     fn comparable_times_are_no_frontier() {
         let mut writer = Writer::new();
         writer.list([3_u64, 5], Writer::number);
-        let read = Reader::new(writer.finish()).frontier::<u64>();
+        let read = reader(writer.finish()).frontier::<u64>();
         assert!(matches!(read, Err(FormatError::Malformed(_))));
     }
 
@@ -223,7 +264,7 @@ mod tests {
     fn an_absurd_count_is_refused_without_making_room_for_it() {
         let mut writer = Writer::new();
         writer.number(u64::MAX >> 1);
-        let read = Reader::new(writer.finish()).list(Reader::id);
+        let read = reader(writer.finish()).list(Reader::id);
         assert_eq!(read, Err(ENDS_EARLY));
     }
 }

@@ -7,7 +7,7 @@ use crate::record::{Batch, Content, DataChange, DataParts, DataRecord, Garbage, 
 use crate::schema::{Column, ColumnKind, Schema};
 use crate::time::ShardTime;
 
-use super::{Format, FormatError, Reader, Writer};
+use super::{FORMAT_1, Format, FormatError, Reader, Writer};
 
 const SCHEMA_ADDED: u8 = 0;
 const APPENDED: u8 = 1;
@@ -15,6 +15,7 @@ const COMPACTED: u8 = 2;
 const SWEPT: u8 = 3;
 const EMPTIED: u8 = 4;
 const BURIED: u8 = 5;
+const FLOOR_RAISED: u8 = 6;
 
 const INLINE: u8 = 0;
 const STORED: u8 = 1;
@@ -29,8 +30,10 @@ impl<T: ShardTime> Format for DataRecord<T> {
         writer.number(self.next_batch().number());
         writer.list(self.garbage(), |writer, garbage| {
             writer.id(garbage.part.number());
+            writer.number(garbage.begun.number());
             writer.number(garbage.since_version.number());
         });
+        writer.number(self.floor().number());
         writer.flag(self.is_emptying());
         writer.flag(self.is_buried());
     }
@@ -42,6 +45,10 @@ impl<T: ShardTime> Format for DataRecord<T> {
             batches: reader.list(read_batch)?,
             next_batch: BatchId::new(reader.number()?),
             garbage: reader.list(read_garbage)?,
+            floor: match reader.format {
+                FORMAT_1 => SeqNo::NONE,
+                _ => SeqNo::new(reader.number()?),
+            },
             emptying: reader.flag()?,
             buried: reader.flag()?,
         };
@@ -80,6 +87,10 @@ impl<T: ShardTime> Format for DataRecord<T> {
                 writer.count(*batches);
             }
             DataChange::Buried => writer.raw(&[BURIED]),
+            DataChange::FloorRaised(to) => {
+                writer.raw(&[FLOOR_RAISED]);
+                writer.number(to.number());
+            }
         }
     }
 
@@ -99,6 +110,9 @@ impl<T: ShardTime> Format for DataRecord<T> {
             SWEPT => DataChange::Swept(reader.list(read_part)?),
             EMPTIED => DataChange::Emptied(reader.count()?),
             BURIED => DataChange::Buried,
+            FLOOR_RAISED if reader.format != FORMAT_1 => {
+                DataChange::FloorRaised(SeqNo::new(reader.number()?))
+            }
             _ => return Err(FormatError::Malformed("there is no such change of data")),
         })
     }
@@ -121,7 +135,7 @@ fn read_schema(reader: &mut Reader) -> Result<Schema, FormatError> {
             nullable: reader.flag()?,
         })
     })?;
-    Schema::new(columns).map_err(|_| FormatError::Malformed("a column occurs twice"))
+    Schema::new(columns).map_err(|_| FormatError::Malformed("these columns are no schema"))
 }
 
 fn write_batch<T: ShardTime>(writer: &mut Writer, batch: &Batch<T>) {
@@ -153,9 +167,14 @@ fn write_content(writer: &mut Writer, content: &Content) {
         Content::Stored(stored) => {
             writer.raw(&[STORED]);
             writer.id(stored.part.number());
+            writer.number(stored.begun.number());
             writer.number(stored.schema.number().into());
             writer.number(stored.updates);
             writer.number(stored.bytes);
+            writer.flag(stored.checksum.is_some());
+            if let Some(checksum) = stored.checksum {
+                writer.raw(&checksum.to_le_bytes());
+            }
         }
     }
 }
@@ -169,9 +188,11 @@ fn read_content(reader: &mut Reader) -> Result<Content, FormatError> {
         }),
         STORED => Content::Stored(Stored {
             part: read_part(reader)?,
+            begun: read_begun(reader)?,
             schema: read_schema_id(reader)?,
             updates: reader.number()?,
             bytes: reader.number()?,
+            checksum: read_checksum(reader)?,
         }),
         _ => return Err(FormatError::Malformed("updates are inline or stored")),
     })
@@ -187,9 +208,24 @@ fn read_part(reader: &mut Reader) -> Result<PartId, FormatError> {
     reader.id().map(PartId::new)
 }
 
+fn read_begun(reader: &mut Reader) -> Result<SeqNo, FormatError> {
+    match reader.format {
+        FORMAT_1 => Ok(SeqNo::FIRST),
+        _ => reader.number().map(SeqNo::new),
+    }
+}
+
+fn read_checksum(reader: &mut Reader) -> Result<Option<u32>, FormatError> {
+    if reader.format == FORMAT_1 || !reader.flag()? {
+        return Ok(None);
+    }
+    reader.little_endian().map(Some)
+}
+
 fn read_garbage(reader: &mut Reader) -> Result<Garbage, FormatError> {
     Ok(Garbage {
         part: read_part(reader)?,
+        begun: read_begun(reader)?,
         since_version: SeqNo::new(reader.number()?),
     })
 }

@@ -72,7 +72,16 @@ fn sinces<T: TestTime>() -> Story<SinceRecord<T>> {
     story
 }
 
+/// As format 1 tells it: when a part was begun, and its checksum, are not there.
+fn data_1<T: TestTime>() -> Story<DataRecord<T>> {
+    data_of(SeqNo::FIRST, None)
+}
+
 fn data<T: TestTime>() -> Story<DataRecord<T>> {
+    data_of(SeqNo::new(300), Some(0xdead_beef))
+}
+
+fn data_of<T: TestTime>(begun: SeqNo, checksum: Option<u32>) -> Story<DataRecord<T>> {
     let column = |name: &str, kind, nullable| Column {
         name: name.to_owned(),
         kind,
@@ -90,9 +99,11 @@ fn data<T: TestTime>() -> Story<DataRecord<T>> {
     });
     let stored = Content::Stored(Stored {
         part: PartId::new(9),
+        begun,
         schema: SchemaId::new(0),
         updates: 1_000_000,
         bytes: 70_000,
+        checksum,
     });
     let batch = |from, to: Upper<T>, content: &Content| {
         NewBatch::new(upper(from), to, &[T::at(from)], vec![content.clone()]).unwrap()
@@ -105,6 +116,9 @@ fn data<T: TestTime>() -> Story<DataRecord<T>> {
     story.then(|record| record.compare_and_append(batch(200, upper(300), &stored)));
     story.then(|record| record.compact(first, last, since(150), vec![inline.clone()]));
     story.then(|record| record.compare_and_append(batch(300, Upper::sealed(), &stored)));
+    if checksum.is_some() {
+        story.then(|record| ok(record.raise_floor(SeqNo::new(2))));
+    }
     story.then(|record| record.empty(1, &gone));
     story.then(|record| ok(record.swept(&[PartId::new(9)])));
     story.then(|record| record.empty(1, &gone));
@@ -171,8 +185,8 @@ fn foreign_bytes_later_formats_and_other_times_are_told_apart() {
     );
     assert_eq!(read(Bytes::new()), FormatError::Foreign);
     let mut later = bytes.to_vec();
-    later[4] = 2;
-    assert_eq!(read(later.into()), FormatError::UnknownFormat(2));
+    later[4] = 3;
+    assert_eq!(read(later.into()), FormatError::UnknownFormat(3));
     let other = decode::<SinceRecord<Pair>>(story.log, seqno, &bytes).unwrap_err();
     assert_eq!(other, FormatError::OtherTime(1));
 }
@@ -266,16 +280,17 @@ proptest! {
     }
 }
 
+/// A version as it was written down.
+fn stored_version(line: &str) -> Bytes {
+    let byte = |at| u8::from_str_radix(&line[at..at + 2], 16).unwrap();
+    (0..line.len()).step_by(2).map(byte).collect()
+}
+
 fn is_read_from<'a, R: Format>(story: &Story<R>, golden: &mut impl Iterator<Item = &'a str>) {
     for (number, body) in (1..).zip(&story.bodies) {
-        let line = golden.next().unwrap_or_default();
-        let seqno = SeqNo::new(number);
-        let written = encode(story.log, seqno, NONCE, body);
-        let hex: String = written.iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(line, hex, "format 1 is written otherwise");
-        let byte = |at| u8::from_str_radix(&line[at..at + 2], 16).unwrap();
-        let stored: Bytes = (0..line.len()).step_by(2).map(byte).collect();
-        assert_eq!(decode(story.log, seqno, &stored), Ok((NONCE, body.clone())));
+        let stored = stored_version(golden.next().unwrap_or_default());
+        let read = decode(story.log, SeqNo::new(number), &stored);
+        assert_eq!(read, Ok((NONCE, body.clone())));
     }
 }
 
@@ -285,6 +300,44 @@ fn is_read_from<'a, R: Format>(story: &Story<R>, golden: &mut impl Iterator<Item
 fn format_1_is_read_for_ever() {
     let mut golden = include_str!("golden_1.txt").lines();
     is_read_from(&sinces::<u64>(), &mut golden);
+    is_read_from(&data_1::<Pair>(), &mut golden);
+    assert_eq!(golden.next(), None);
+}
+
+/// What is written today is what these bytes say; they are never changed either.
+#[test]
+fn format_2_is_written_and_read_for_ever() {
+    let mut golden = include_str!("golden_2.txt").lines();
+    is_read_from(&sinces::<u64>(), &mut golden);
     is_read_from(&data::<Pair>(), &mut golden);
     assert_eq!(golden.next(), None);
+    let written = [sinces::<u64>().encoded(), data::<Pair>().encoded()].concat();
+    let golden = include_str!("golden_2.txt").lines().map(stored_version);
+    assert!(golden.eq(written.into_iter().map(|(_, bytes)| bytes)));
+}
+
+#[test]
+fn a_log_of_format_1_goes_on_in_the_format_of_today() {
+    let (sinces, story) = (sinces::<u64>().bodies.len(), data_1::<Pair>());
+    let seqno = SeqNo::new(6);
+    let line = include_str!("golden_1.txt").lines().nth(sinces + 5);
+    let mut versions = vec![crate::consensus::Version {
+        seqno,
+        data: stored_version(line.unwrap()),
+    }];
+    let mut writer = crate::Log::<DataRecord<Pair>>::new(story.log.shard);
+    writer.follow(&versions).unwrap();
+    assert_eq!(Body::Full(writer.record().clone()), story.bodies[5]);
+    for floor in [SeqNo::new(5), seqno] {
+        let proposal = writer.propose(writer.record().raise_floor(floor).changes);
+        versions.push(crate::consensus::Version {
+            seqno: proposal.offer.seqno(),
+            data: proposal.offer.data.clone(),
+        });
+        writer.accept(proposal);
+    }
+    let mut reader = crate::Log::<DataRecord<Pair>>::new(story.log.shard);
+    reader.follow(&versions).unwrap();
+    assert_eq!(reader.record(), writer.record());
+    assert_eq!(reader.record().floor(), seqno);
 }

@@ -7,7 +7,7 @@ use timely::progress::Antichain;
 use crate::id::SchemaId;
 use crate::schema::{Schema, SchemaError};
 
-use super::{Content, DataChange, DataRecord, Decision};
+use super::{Content, DataChange, DataRecord, Decision, PartExpired};
 
 /// Updates between two frontiers, checked to lie there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +62,9 @@ pub enum AppendError<T> {
     /// Register the schema first.
     #[error(transparent)]
     UnknownSchema(#[from] UnknownSchema),
+    /// A part may have been taken for nobody's.
+    #[error(transparent)]
+    PartExpired(#[from] PartExpired),
 }
 
 /// Why a schema was not registered.
@@ -152,7 +155,8 @@ impl<T: Time> DataRecord<T> {
     ///
     /// # Errors
     ///
-    /// If it does not, with where the shard ends; if the schema of its rows is not registered.
+    /// If it does not, with where the shard ends; if the schema of its rows is not registered; if one
+    /// of its parts was begun too long ago.
     pub fn compare_and_append(
         &self,
         batch: NewBatch<T>,
@@ -165,6 +169,7 @@ impl<T: Time> DataRecord<T> {
         if let Some(schema) = batch.contents.iter().map(Content::schema).find(unknown) {
             return Err(UnknownSchema(schema).into());
         }
+        self.check_floor(&batch.contents)?;
         let NewBatch {
             upper, contents, ..
         } = batch;

@@ -26,6 +26,9 @@ pub enum CompactError<T> {
     /// The rows of the result have a schema that is not registered.
     #[error(transparent)]
     UnknownSchema(#[from] super::UnknownSchema),
+    /// A part may have been taken for nobody's.
+    #[error(transparent)]
+    PartExpired(#[from] super::PartExpired),
 }
 
 impl<T: Time> DataRecord<T> {
@@ -36,7 +39,7 @@ impl<T: Time> DataRecord<T> {
     ///
     /// # Errors
     ///
-    /// If somebody else was faster.
+    /// If somebody else was faster; if a part was begun too long ago.
     pub fn compact(
         &self,
         first: BatchId,
@@ -54,6 +57,7 @@ impl<T: Time> DataRecord<T> {
         for schema in schemas {
             self.schema(schema).ok_or(super::UnknownSchema(schema))?;
         }
+        self.check_floor(&contents)?;
         let batch = self.next_batch();
         let compacted = DataChange::Compacted {
             first,
@@ -81,7 +85,7 @@ impl<T: Time> DataRecord<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::{SchemaId, SeqNo};
+    use crate::id::{PartName, SchemaId, SeqNo};
     use crate::record::testing::*;
     use crate::record::{NewBatch, Stored};
     use crate::schema::Schema;
@@ -89,9 +93,11 @@ mod tests {
     fn stored(part: u128) -> Content {
         Content::Stored(Stored {
             part: PartId::new(part),
+            begun: SeqNo::FIRST,
             schema: SchemaId::new(0),
             updates: 10,
             bytes: 100,
+            checksum: Some(7),
         })
     }
 
@@ -107,6 +113,13 @@ mod tests {
             shard.accept(|record| record.compare_and_append(batch));
         }
         shard
+    }
+
+    fn name(part: u128) -> PartName {
+        PartName {
+            begun: SeqNo::FIRST,
+            part: PartId::new(part),
+        }
     }
 
     fn batch(number: u64) -> BatchId {
@@ -162,7 +175,7 @@ mod tests {
             shard.accept(|record| record.compact(batch(1), batch(2), since(2), vec![]));
             let before = SeqNo::new(replaced_at.number() - 1);
             assert_eq!(shard.record.deletable(Some(before)), []);
-            let parts = [PartId::new(1), PartId::new(2)];
+            let parts = [name(1), name(2)];
             assert_eq!(shard.record.deletable(Some(replaced_at)), parts);
             assert_eq!(shard.record.deletable(None), parts);
         }
@@ -172,7 +185,7 @@ mod tests {
             shard.accept(|record| record.compact(batch(1), batch(2), since(2), vec![]));
             let parts = [PartId::new(1), PartId::new(3)];
             shard.obey(|record| record.swept(&parts));
-            assert_eq!(shard.record.deletable(None), [PartId::new(2)]);
+            assert_eq!(shard.record.deletable(None), [name(2)]);
             shard.untouched_by(|record| record.swept(&parts));
         }
     }

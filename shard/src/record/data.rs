@@ -6,7 +6,7 @@ use bytes::Bytes;
 use lowwater::{Since, Time, Upper};
 use timely::PartialOrder;
 
-use crate::id::{BatchId, LogKind, PartId, SchemaId, SeqNo};
+use crate::id::{BatchId, LogKind, PartId, PartName, SchemaId, SeqNo};
 use crate::schema::Schema;
 
 use super::{Misfit, Record, fits};
@@ -25,6 +25,8 @@ pub struct DataRecord<T> {
     next_batch: BatchId,
     /// Parts that no batch refers to any more, and that are still stored.
     garbage: Vec<Garbage>,
+    /// Parts whose writers began before this version are no longer taken in. Never goes back.
+    floor: SeqNo,
     /// The shard's batches are being given up, because nobody can read them.
     emptying: bool,
     /// The shard is gone: the upper is `[]`, there is nothing in it, nothing changes any more.
@@ -71,12 +73,16 @@ pub struct Inline {
 pub struct Stored {
     /// Where they are stored.
     pub part: PartId,
+    /// The version of the shard's data that its writer had seen when it began.
+    pub begun: SeqNo,
     /// The schema of the rows.
     pub schema: SchemaId,
     /// How many updates.
     pub updates: u64,
     /// How large the part is.
     pub bytes: u64,
+    /// The CRC-32 (IEEE) of its bytes; records of format 1 do not know it.
+    pub checksum: Option<u32>,
 }
 
 /// A part that no batch refers to any more.
@@ -84,6 +90,8 @@ pub struct Stored {
 pub struct Garbage {
     /// The part.
     pub part: PartId,
+    /// The version of the shard's data that its writer had seen when it began.
+    pub begun: SeqNo,
     /// The first version of the data that does not refer to it.
     pub since_version: SeqNo,
 }
@@ -117,6 +125,28 @@ pub enum DataChange<T> {
     Emptied(usize),
     /// The shard is gone.
     Buried,
+    /// Parts whose writers began before this version are no longer taken in.
+    FloorRaised(SeqNo),
+}
+
+impl Stored {
+    /// What the part is called.
+    pub fn name(&self) -> PartName {
+        PartName {
+            begun: self.begun,
+            part: self.part,
+        }
+    }
+}
+
+impl Garbage {
+    /// What the part is called.
+    pub fn name(&self) -> PartName {
+        PartName {
+            begun: self.begun,
+            part: self.part,
+        }
+    }
 }
 
 impl Content {
@@ -136,10 +166,11 @@ impl Content {
         }
     }
 
-    fn part(&self) -> Option<PartId> {
+    /// The part that they are in.
+    pub fn stored(&self) -> Option<&Stored> {
         match self {
             Content::Inline(_) => None,
-            Content::Stored(stored) => Some(stored.part),
+            Content::Stored(stored) => Some(stored),
         }
     }
 }
@@ -151,6 +182,7 @@ pub(crate) struct DataParts<T> {
     pub(crate) batches: Vec<Batch<T>>,
     pub(crate) next_batch: BatchId,
     pub(crate) garbage: Vec<Garbage>,
+    pub(crate) floor: SeqNo,
     pub(crate) emptying: bool,
     pub(crate) buried: bool,
 }
@@ -164,6 +196,7 @@ impl<T: Time> DataRecord<T> {
             batches: parts.batches,
             next_batch: parts.next_batch,
             garbage: parts.garbage,
+            floor: parts.floor,
             emptying: parts.emptying,
             buried: parts.buried,
         };
@@ -218,6 +251,14 @@ impl<T: Time> DataRecord<T> {
         fits(contents.iter().all(known), "a schema is unknown")
     }
 
+    fn check_new_contents(&self, contents: &[Content]) -> Result<(), Misfit> {
+        self.check_contents(contents)?;
+        fits(
+            self.check_floor(contents).is_ok(),
+            "a part was begun below the floor",
+        )
+    }
+
     /// How far the shard is written.
     pub fn upper(&self) -> &Upper<T> {
         &self.upper
@@ -248,6 +289,22 @@ impl<T: Time> DataRecord<T> {
         &self.garbage
     }
 
+    /// Parts whose writers began before this version are no longer taken in.
+    pub fn floor(&self) -> SeqNo {
+        self.floor
+    }
+
+    pub(super) fn set_floor(&mut self, floor: SeqNo) {
+        self.floor = floor;
+    }
+
+    /// All parts that the shard still needs, or that still have to be deleted.
+    pub fn parts(&self) -> impl Iterator<Item = PartName> {
+        let contents = self.batches.iter().flat_map(|batch| &batch.contents);
+        let stored = contents.filter_map(Content::stored).map(Stored::name);
+        stored.chain(self.garbage.iter().map(Garbage::name))
+    }
+
     /// True iff the shard's batches are being given up.
     pub fn is_emptying(&self) -> bool {
         self.emptying
@@ -261,11 +318,11 @@ impl<T: Time> DataRecord<T> {
     /// The parts that may be deleted, given the [oldest version that is still
     /// read](super::SinceRecord::oldest_read). Ask for that before, so that who registers in
     /// between finds a version that does not refer to them.
-    pub fn deletable(&self, oldest_read: Option<SeqNo>) -> Vec<PartId> {
+    pub fn deletable(&self, oldest_read: Option<SeqNo>) -> Vec<PartName> {
         let unread =
             |garbage: &&Garbage| oldest_read.is_none_or(|oldest| garbage.since_version <= oldest);
         let garbage = self.garbage.iter().filter(unread);
-        garbage.map(|garbage| garbage.part).collect()
+        garbage.map(Garbage::name).collect()
     }
 
     fn new_batch_id(&mut self) -> Result<BatchId, Misfit> {
@@ -281,9 +338,10 @@ impl<T: Time> DataRecord<T> {
     fn discard(&mut self, contents: &[Content], seqno: SeqNo) {
         let garbage = contents
             .iter()
-            .filter_map(Content::part)
-            .map(|part| Garbage {
-                part,
+            .filter_map(Content::stored)
+            .map(|stored| Garbage {
+                part: stored.part,
+                begun: stored.begun,
                 since_version: seqno,
             });
         self.garbage.extend(garbage);
@@ -294,7 +352,7 @@ impl<T: Time> DataRecord<T> {
             PartialOrder::less_equal(&self.upper, upper) && self.upper != *upper,
             "the upper does not advance",
         )?;
-        self.check_contents(contents)?;
+        self.check_new_contents(contents)?;
         let lower = std::mem::replace(&mut self.upper, upper.clone());
         match self.batches.last_mut() {
             // Where only time passes, ticks do not pile up as batches.
@@ -323,7 +381,7 @@ impl<T: Time> DataRecord<T> {
         let range = self
             .range(first, last)
             .ok_or(Misfit("the batches are not there"))?;
-        self.check_contents(contents)?;
+        self.check_new_contents(contents)?;
         let merged = Batch {
             id: self.new_batch_id()?,
             lower: self.batches[range.start].lower.clone(),
@@ -394,6 +452,7 @@ impl<T: Time> Record for DataRecord<T> {
             batches: Vec::new(),
             next_batch: BatchId::new(0),
             garbage: Vec::new(),
+            floor: SeqNo::NONE,
             emptying: false,
             buried: false,
         }
@@ -421,6 +480,7 @@ impl<T: Time> Record for DataRecord<T> {
             DataChange::Swept(parts) => self.apply_sweep(parts),
             DataChange::Emptied(batches) => self.apply_empty(*batches, seqno),
             DataChange::Buried => self.apply_bury(),
+            DataChange::FloorRaised(to) => self.apply_raise_floor(*to, seqno),
         }
     }
 }

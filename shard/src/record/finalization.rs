@@ -166,7 +166,7 @@ mod tests {
     use lowwater::Upper;
 
     use super::*;
-    use crate::id::{PartId, SchemaId};
+    use crate::id::{PartId, SchemaId, SeqNo};
     use crate::record::testing::*;
     use crate::record::{AppendError, Content, NewBatch, Record, Stored, UpperMismatch};
     use crate::schema::Schema;
@@ -182,6 +182,11 @@ mod tests {
         shard
     }
 
+    fn garbage<T: TestTime>(record: &DataRecord<T>) -> Vec<PartId> {
+        let names = record.deletable(None);
+        names.into_iter().map(|name| name.part).collect()
+    }
+
     /// Three batches, each of one part, sealed.
     fn sealed<T: TestTime>() -> Machine<DataRecord<T>> {
         let mut shard = Machine::new();
@@ -195,9 +200,11 @@ mod tests {
             };
             let part = Content::Stored(Stored {
                 part: PartId::new(number.into()),
+                begun: SeqNo::NONE,
                 schema: SchemaId::new(0),
                 updates: 1,
                 bytes: 1,
+                checksum: None,
             });
             let batch = NewBatch::new(upper(number), end, &[T::at(number)], vec![part]).unwrap();
             shard.accept(|record| record.compare_and_append(batch));
@@ -265,7 +272,7 @@ mod tests {
             assert_eq!(step.batches_left, 0);
             shard.untouched_by(|record| record.empty(2, &Since::gone()).unwrap());
             assert_eq!(shard.record.bury(), Err(Blocked::NotEmpty));
-            let parts = shard.record.deletable(None);
+            let parts = garbage(&shard.record);
             assert_eq!(parts.len(), 3);
             shard.obey(|record| record.swept(&parts));
             shard.accept(DataRecord::bury);
@@ -275,7 +282,7 @@ mod tests {
         fn every_later_command_on_buried_data_is_a_harmless_no_op<T: TestTime>() {
             let mut shard = sealed::<T>();
             shard.accept(|record| record.empty(9, &Since::gone()));
-            let parts = shard.record.deletable(None);
+            let parts = garbage(&shard.record);
             shard.obey(|record| record.swept(&parts));
             shard.accept(DataRecord::bury);
 
