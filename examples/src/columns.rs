@@ -305,30 +305,3 @@ mod tests {
         assert!(refused.to_string().contains("Newark"), "{refused}");
     }
 }
-
-// TEMP
-trait ToArrow {
-    fn arrow(&self) -> arrow::datatypes::SchemaRef;
-}
-impl ToArrow for Schema {
-    fn arrow(&self) -> arrow::datatypes::SchemaRef {
-        use arrow::datatypes::{DataType, Field};
-        Arc::new(arrow::datatypes::Schema::new(
-            self.columns()
-                .iter()
-                .map(|c| {
-                    Field::new(
-                        &c.name,
-                        match c.kind {
-                            ColumnKind::Text => DataType::Utf8,
-                            ColumnKind::UInt64 => DataType::UInt64,
-                            ColumnKind::Int32 => DataType::Int32,
-                            _ => DataType::Int64,
-                        },
-                        c.nullable,
-                    )
-                })
-                .collect::<Vec<_>>(),
-        ))
-    }
-}

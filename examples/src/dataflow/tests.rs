@@ -108,7 +108,7 @@ fn check_restart(since: Minute, uppers: impl Fn(Relation) -> Option<Minute>) {
     let mut past = Past::none();
     for relation in Relation::ALL {
         let of_one = compacted(&written[relation.index()], since, end(relation));
-        let kept = if Relation::VIEWS.contains(&relation) {
+        let kept = if relation.is_view() {
             Vec::new()
         } else {
             of_one
