@@ -47,7 +47,9 @@ mod time;
 mod id;
 mod schema;
 mod updates;
+mod certificates;
 pub mod inline;
+pub mod parts;
 pub mod record;
 pub mod format;
 pub mod consensus;
@@ -59,6 +61,7 @@ pub use id::{
     BatchId, Epoch, Incarnation, LogId, LogKind, Nonce, PartId, PartName, ReaderId, SchemaId, SeqNo,
 };
 pub use log::{Log, LogError, LogFault, Proposal};
+pub use parts::Parts;
 pub use schema::{Column, ColumnKind, Schema, SchemaError};
 pub use storage::ShardStorage;
 pub use time::ShardTime;

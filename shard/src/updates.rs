@@ -211,7 +211,7 @@ fn check(rows: &RecordBatch, schema: &SchemaRef) -> Result<(), UpdatesError> {
 }
 
 /// Apart from metadata, which shards do not keep.
-fn is_same(left: &SchemaRef, right: &SchemaRef) -> bool {
+pub(crate) fn is_same(left: &SchemaRef, right: &SchemaRef) -> bool {
     left.fields().len() == right.fields().len()
         && left
             .fields()

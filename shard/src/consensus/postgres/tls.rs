@@ -15,6 +15,8 @@ use tokio_postgres::config::SslMode;
 use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect};
 use tokio_rustls::TlsConnector;
 
+use crate::certificates::{encryption, system_roots};
+
 use super::super::ConsensusError;
 
 /// Makes connections encrypted; shared by all of them.
@@ -30,10 +32,6 @@ pub(super) struct Handshake {
 /// An encrypted connection.
 pub(super) struct Encrypted(tokio_rustls::client::TlsStream<Socket>);
 
-#[derive(Debug, thiserror::Error)]
-#[error("there are no certificates to verify the server with: {0:?}")]
-struct NoCertificates(Vec<rustls_native_certs::Error>);
-
 impl Tls {
     pub(super) fn new(server: &tokio_postgres::Config) -> Result<Self, ConsensusError> {
         let roots = match server.get_ssl_mode() {
@@ -42,29 +40,13 @@ impl Tls {
             // Where the server does not offer encryption, none are needed.
             SslMode::Prefer | _ => system_roots().unwrap_or_else(|_| RootCertStore::empty()),
         };
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(unusable)?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let config = encryption(roots).map_err(unusable)?;
         Ok(Tls(Arc::new(config)))
     }
 }
 
 fn unusable(error: impl std::error::Error + Send + Sync + 'static) -> ConsensusError {
     ConsensusError::determinate(StorageErrorKind::GiveUp, error)
-}
-
-/// The system's certificates, or those that `SSL_CERT_FILE` and `SSL_CERT_DIR` name.
-fn system_roots() -> Result<RootCertStore, NoCertificates> {
-    let found = rustls_native_certs::load_native_certs();
-    let mut roots = RootCertStore::empty();
-    let (usable, _) = roots.add_parsable_certificates(found.certs);
-    if usable == 0 {
-        return Err(NoCertificates(found.errors));
-    }
-    Ok(roots)
 }
 
 impl MakeTlsConnect<Socket> for Tls {

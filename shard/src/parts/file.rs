@@ -1,0 +1,233 @@
+//! One part as bytes: a Parquet file.
+
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, Int64Array, UInt64Array};
+use arrow::compute::concat_batches;
+use arrow::datatypes::{DataType, Field, Int64Type, Schema as ArrowSchema, SchemaRef, UInt64Type};
+use arrow::record_batch::RecordBatch;
+use bytes::Bytes;
+use lowwater::ShardId;
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_writer::ArrowWriterOptions;
+use parquet::basic::Compression;
+use parquet::errors::ParquetError;
+use parquet::file::metadata::{FileMetaData, KeyValue};
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+
+use crate::id::PartName;
+use crate::record::Stored;
+use crate::schema::Schema;
+use crate::time::ShardTime;
+use crate::updates::{Updates, UpdatesError, batch, is_same};
+
+use super::PartFault;
+
+const FORMAT: &str = "1";
+const FORMAT_KEY: &str = "lowwater.format";
+const SHARD_KEY: &str = "lowwater.shard";
+const PART_KEY: &str = "lowwater.part";
+
+/// Which part it is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PartFile {
+    pub(super) shard: ShardId,
+    pub(super) name: PartName,
+}
+
+impl PartFile {
+    pub(super) fn encode<T: ShardTime>(self, updates: &Updates<T>) -> Result<Bytes, UpdatesError> {
+        let rows = with_times(updates);
+        let options = ArrowWriterOptions::new()
+            .with_properties(self.properties())
+            // Whoever reads it knows the columns; and others do not need arrow's own description.
+            .with_skip_arrow_metadata(true);
+        let mut bytes = Vec::with_capacity(rows.get_array_memory_size() / 4);
+        let written = (|| {
+            let mut writer = ArrowWriter::try_new_with_options(&mut bytes, rows.schema(), options)?;
+            writer.write(&rows)?;
+            writer.close()
+        })();
+        match written {
+            Ok(_) => Ok(bytes.into()),
+            Err(_) => Err(UpdatesError::TooLarge("what Parquet can hold")),
+        }
+    }
+
+    fn properties(self) -> WriterProperties {
+        let says = |key: &str, value: String| KeyValue::new(key.to_owned(), value);
+        WriterProperties::builder()
+            .set_created_by("lowwater".to_owned())
+            .set_compression(Compression::SNAPPY)
+            .set_statistics_enabled(EnabledStatistics::Chunk)
+            .set_offset_index_disabled(true)
+            .set_key_value_metadata(Some(vec![
+                says(FORMAT_KEY, FORMAT.to_owned()),
+                says(SHARD_KEY, self.shard_text()),
+                says(PART_KEY, self.name.to_string()),
+            ]))
+            .build()
+    }
+
+    fn shard_text(self) -> String {
+        format!("{:032x}", self.shard.number())
+    }
+
+    /// Checks that the metadata are those of this part.
+    pub(super) fn check(self, metadata: &FileMetaData) -> Result<(), PartFault> {
+        let says = |key: &str| {
+            let mut pairs = metadata.key_value_metadata().into_iter().flatten();
+            pairs.find(|pair| pair.key == key)?.value.as_deref()
+        };
+        match says(FORMAT_KEY) {
+            Some(FORMAT) => {}
+            Some(_) => return Err(PartFault::UnknownFormat),
+            None => return Err(PartFault::Foreign),
+        }
+        let ours = says(SHARD_KEY) == Some(&self.shard_text())
+            && says(PART_KEY) == Some(&self.name.to_string());
+        ours.then_some(()).ok_or(PartFault::Foreign)
+    }
+
+    pub(super) fn decode<T: ShardTime>(
+        self,
+        bytes: Bytes,
+        stored: &Stored,
+        schema: &Schema,
+    ) -> Result<Updates<T>, PartFault> {
+        let found = bytes.len() as u64;
+        if found != stored.bytes {
+            let wanted = stored.bytes;
+            return Err(PartFault::Length { wanted, found });
+        }
+        // First: what was damaged is not even looked at.
+        if stored
+            .checksum
+            .is_some_and(|checksum| checksum != crc32fast::hash(&bytes))
+        {
+            return Err(PartFault::Checksum);
+        }
+        let columns = with_time_fields::<T>(&schema.arrow());
+        let rows = guarded(|| self.read(bytes, stored, &columns))?;
+        without_times(&rows, schema)
+    }
+
+    fn read(
+        self,
+        bytes: Bytes,
+        stored: &Stored,
+        columns: &SchemaRef,
+    ) -> Result<RecordBatch, PartFault> {
+        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+        let reader = ParquetRecordBatchReaderBuilder::try_new_with_options(bytes, options)?;
+        self.check(reader.metadata().file_metadata())?;
+        if !is_same(reader.schema(), columns) {
+            return Err(PartFault::OtherColumns);
+        }
+        check_count(reader.metadata().file_metadata().num_rows(), stored)?;
+        let rows = usize::try_from(stored.updates).unwrap_or(usize::MAX);
+        let reader = reader.with_batch_size(rows.max(1)).build()?;
+        let mut batches = reader.collect::<Result<Vec<_>, _>>().map_err(malformed)?;
+        let read = match batches.len() {
+            1 => batches.remove(0),
+            _ => concat_batches(columns, &batches).map_err(malformed)?,
+        };
+        check_count(i64::try_from(read.num_rows()).unwrap_or(-1), stored)?;
+        Ok(read)
+    }
+}
+
+/// The `parquet` crate panics on some damaged pages. The checksum stands before it; this is for
+/// what that does not cover: parts of which the record does not know it, and metadata read alone.
+pub(super) fn guarded<R>(read: impl FnOnce() -> Result<R, PartFault>) -> Result<R, PartFault> {
+    // Nothing that the reader may have left half done is looked at afterwards.
+    let read = panic::catch_unwind(AssertUnwindSafe(read));
+    read.unwrap_or_else(|_| Err(PartFault::Malformed("its reader panicked".to_owned())))
+}
+
+pub(super) fn check_count(rows: i64, stored: &Stored) -> Result<(), PartFault> {
+    if u64::try_from(rows) == Ok(stored.updates) {
+        return Ok(());
+    }
+    let wanted = stored.updates;
+    Err(PartFault::Malformed(format!(
+        "it has {rows} rows, not {wanted}"
+    )))
+}
+
+fn malformed(error: impl std::error::Error) -> PartFault {
+    PartFault::Malformed(error.to_string())
+}
+
+impl From<ParquetError> for PartFault {
+    fn from(error: ParquetError) -> Self {
+        malformed(error)
+    }
+}
+
+/// The name of a coordinate's column.
+pub(super) fn time_column(coordinate: usize, coordinates: usize) -> String {
+    match coordinates {
+        1 => "__time".to_owned(),
+        _ => format!("__time_{coordinate}"),
+    }
+}
+
+pub(super) fn with_time_fields<T: ShardTime>(schema: &SchemaRef) -> SchemaRef {
+    let mut fields = schema.fields().to_vec();
+    let width = usize::from(T::COORDINATES);
+    let times = (0..width).map(|coordinate| time_column(coordinate, width));
+    fields.extend(times.map(|name| Arc::new(Field::new(name, DataType::UInt64, false))));
+    fields.push(Arc::new(Field::new("__diff", DataType::Int64, false)));
+    Arc::new(ArrowSchema::new(fields))
+}
+
+fn with_times<T: ShardTime>(updates: &Updates<T>) -> RecordBatch {
+    let rows = updates.len();
+    let width = usize::from(T::COORDINATES);
+    let mut coordinates = vec![Vec::with_capacity(rows); width];
+    for time in updates.times() {
+        let mut columns = coordinates.iter_mut();
+        time.coordinates(&mut |coordinate| {
+            let column = columns.next();
+            column
+                .expect("a time has as many as it says")
+                .push(coordinate);
+        });
+    }
+    let times = coordinates
+        .into_iter()
+        .map(|times| Arc::new(UInt64Array::from(times)) as ArrayRef);
+    let mut columns = updates.rows().columns().to_vec();
+    columns.extend(times);
+    columns.push(Arc::new(Int64Array::from(updates.diffs().to_vec())));
+    let schema = with_time_fields::<T>(updates.rows().schema_ref());
+    batch(schema, columns, rows)
+}
+
+/// The other way round, for rows whose columns were checked.
+fn without_times<T: ShardTime>(
+    rows: &RecordBatch,
+    schema: &Schema,
+) -> Result<Updates<T>, PartFault> {
+    let width = schema.columns().len();
+    let (columns, times) = rows.columns().split_at(width);
+    let (diffs, times) = times
+        .split_last()
+        .expect("there is a column for differences");
+    let times: Vec<&[u64]> = times
+        .iter()
+        .map(|times| &**times.as_primitive::<UInt64Type>().values())
+        .collect();
+    let time = |at: usize| {
+        let mut coordinates = times.iter().map(|times| times[at]);
+        T::from_coordinates(&mut || coordinates.next())
+    };
+    let times: Option<Vec<T>> = (0..rows.num_rows()).map(time).collect();
+    let times = times.ok_or_else(|| PartFault::Malformed("no such time".to_owned()))?;
+    let diffs = diffs.as_primitive::<Int64Type>().values().to_vec();
+    let rows = batch(schema.arrow(), columns.to_vec(), rows.num_rows());
+    Updates::new(rows, times, diffs).map_err(malformed)
+}

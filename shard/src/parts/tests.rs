@@ -1,0 +1,107 @@
+//! What is written is read again, whatever the schema; and nothing else makes a reader panic.
+
+use bytes::Bytes;
+use lowwater::ShardId;
+use proptest::prelude::*;
+
+use super::file::PartFile;
+use super::*;
+use crate::record::testing::Pair;
+use crate::updates::testing::{any_updates, each_kind};
+
+fn file() -> PartFile {
+    PartFile {
+        shard: ShardId::new(7),
+        name: PartName {
+            begun: SeqNo::new(3),
+            part: PartId::new(9),
+        },
+    }
+}
+
+/// What the record says about a part of these bytes.
+fn stored<T: ShardTime>(updates: &Updates<T>, bytes: &Bytes) -> Stored {
+    Stored {
+        part: file().name.part,
+        begun: file().name.begun,
+        schema: SchemaId::new(0),
+        updates: updates.len() as u64,
+        bytes: bytes.len() as u64,
+        checksum: Some(crc32fast::hash(bytes)),
+    }
+}
+
+fn comes_back<T: ShardTime>(updates: &Updates<T>, schema: &Schema) {
+    let bytes = file().encode(updates).unwrap();
+    let stored = stored(updates, &bytes);
+    let read = file().decode(bytes, &stored, schema);
+    assert_eq!(read.as_ref(), Ok(updates));
+}
+
+/// Whatever the bytes have become, reading them gives updates or a fault.
+fn survives<T: ShardTime>(stored: &Stored, bytes: Bytes, schema: &Schema) {
+    let checked = file().decode::<T>(bytes.clone(), stored, schema);
+    assert!(checked.is_err(), "damage is found out");
+    // As if the record did not know the checksum and the length.
+    let unchecked = Stored {
+        checksum: None,
+        bytes: bytes.len() as u64,
+        ..stored.clone()
+    };
+    let _ = file().decode::<T>(bytes.clone(), &unchecked, schema);
+    if let Some(footer) = footer(&bytes) {
+        let _ = stats::read::<T>(file(), footer, &unchecked, schema);
+    }
+}
+
+fn footer(bytes: &[u8]) -> Option<&[u8]> {
+    let (rest, trailer) = bytes.split_last_chunk::<8>()?;
+    let length = u32::from_le_bytes(*trailer.first_chunk()?) as usize;
+    rest.get(rest.len().checked_sub(length)?..)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn what_is_written_is_read_again((schema, updates) in any_updates::<u64>()) {
+        comes_back(&updates, &schema);
+    }
+
+    #[test]
+    fn what_is_written_is_read_again_at_times_of_several_coordinates(
+        (schema, updates) in any_updates::<Pair>(),
+    ) {
+        comes_back(&updates, &schema);
+    }
+
+    #[test]
+    fn no_damage_makes_a_reader_panic(
+        (schema, updates) in any_updates::<Pair>(),
+        edits in prop::collection::vec((any::<prop::sample::Index>(), 1..=255_u8), 1..4),
+    ) {
+        let bytes = file().encode(&updates).unwrap();
+        let mut damaged = bytes.to_vec();
+        for (at, change) in edits {
+            let at = at.index(bytes.len());
+            damaged[at] ^= change;
+        }
+        prop_assume!(damaged != bytes);
+        survives::<Pair>(&stored(&updates, &bytes), damaged.into(), &schema);
+    }
+}
+
+#[test]
+fn a_flipped_bit_in_any_byte_and_a_cut_anywhere_is_a_fault_and_not_a_panic() {
+    let (schema, updates) = each_kind();
+    let bytes = file().encode(&updates).unwrap();
+    let stored = stored(&updates, &bytes);
+    for at in 0..bytes.len() {
+        let mut damaged = bytes.to_vec();
+        damaged[at] ^= 1 << (at % 8);
+        survives::<u64>(&stored, damaged.into(), &schema);
+    }
+    for length in (0..bytes.len()).step_by(5) {
+        survives::<u64>(&stored, bytes.slice(..length), &schema);
+    }
+}
