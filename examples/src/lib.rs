@@ -30,7 +30,6 @@ pub mod arrangement;
 pub mod views;
 pub mod ingestion;
 pub mod dataflow;
-pub mod standin;
 pub mod store;
 pub mod embedding;
 pub mod trouble;

@@ -28,7 +28,7 @@ use crate::trouble::ReplayError;
 const QUESTIONS_PER_DAY_MIN: u64 = 4;
 
 /// So many at most, be the readers ever so eager.
-const QUESTIONS_PER_DAY_MAX: u64 = 400;
+const QUESTIONS_PER_DAY_MAX: u64 = 40;
 
 /// Of the time that has passed, at most one part in so many goes to questions beyond the least. A
 /// probe keeps a long history, which every reading has to walk through.

@@ -5,19 +5,18 @@ mod folder;
 mod history;
 mod meter;
 mod patience;
+mod shard;
 mod space;
 mod writers;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::standin::{Parts, Settings, Shards, SnapshotError, Upkeep};
-use lowwater::{Since, StorageError, StorageErrorKind, Upper};
+use lowwater::{Since, Upper};
 use lowwater_shard::consensus::embedded::EmbeddedConsensus;
 use lowwater_shard::consensus::postgres::{PostgresConfig, PostgresConsensus};
 use lowwater_shard::consensus::{Consensus, Fence, Fenced, MemoryConsensus};
-use lowwater_shard::{Epoch, Incarnation, ReaderId, ShardStorage, Updates};
-use timely::progress::Antichain;
+use lowwater_shard::{Epoch, Incarnation, Parts, ReaderId, ShardStorage, Transactor, Updates};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::catalog::Relation;
@@ -29,6 +28,7 @@ use crate::row::Rows;
 
 use meter::Meter;
 use patience::patiently;
+use shard::{Shards, Snapshot};
 
 pub use failure::{StoreError, StoreOpenError};
 pub use space::Space;
@@ -43,7 +43,7 @@ const TAKE_OVER_TRIES: usize = 10;
 /// The durable shards behind the collections.
 #[derive(Debug)]
 pub struct Store {
-    shards: Shards<Minute>,
+    shards: Shards,
     records: Meter,
     /// What the records are in, where that is a file of this machine.
     embedded: Option<EmbeddedConsensus>,
@@ -77,12 +77,11 @@ impl Store {
     /// # Errors
     /// When it cannot be used.
     pub fn open(location: &Location) -> Result<Self, StoreOpenError> {
-        let upkeep = Upkeep::InBackground { tasks_max: 1 };
         match location {
-            Location::Fresh => Self::in_folder(folder::fresh()?, upkeep),
-            Location::Memory => Self::in_memory(upkeep),
-            Location::Folder(folder) => Self::in_folder(folder.clone(), upkeep),
-            Location::Postgres { records, blobs } => Self::in_database(records, blobs, upkeep),
+            Location::Fresh => Self::in_folder(folder::fresh()?),
+            Location::Memory => Self::in_memory(),
+            Location::Folder(folder) => Self::in_folder(folder.clone()),
+            Location::Postgres { records, blobs } => Self::in_database(records, blobs),
         }
     }
 
@@ -92,42 +91,36 @@ impl Store {
     /// When there is none, or it cannot be used.
     pub fn open_to_ask(location: &Location) -> Result<Self, StoreOpenError> {
         match location {
-            Location::Fresh | Location::Memory => Self::in_memory(Upkeep::ByHand),
+            Location::Fresh | Location::Memory => Self::in_memory(),
             Location::Folder(folder) if !folder::has_store(folder) => {
                 Err(StoreOpenError::Absent(folder.clone()))
             }
-            Location::Folder(folder) => Self::in_folder(folder.clone(), Upkeep::ByHand),
-            Location::Postgres { records, blobs } => {
-                Self::in_database(records, blobs, Upkeep::ByHand)
-            }
+            Location::Folder(folder) => Self::in_folder(folder.clone()),
+            Location::Postgres { records, blobs } => Self::in_database(records, blobs),
         }
     }
 
-    fn in_memory(upkeep: Upkeep) -> Result<Self, StoreOpenError> {
+    fn in_memory() -> Result<Self, StoreOpenError> {
         let records = Arc::new(MemoryConsensus::new());
-        Ok(Self::on(runtime()?, records, Parts::memory(), upkeep))
+        Ok(Self::on(runtime()?, records, Parts::memory()))
     }
 
-    fn in_folder(folder: PathBuf, upkeep: Upkeep) -> Result<Self, StoreOpenError> {
+    fn in_folder(folder: PathBuf) -> Result<Self, StoreOpenError> {
         let opened = EmbeddedConsensus::open(&folder);
         let embedded = opened.map_err(|error| StoreOpenError::Folder {
             folder: folder.clone(),
             error,
         })?;
-        let parts = Parts::folder(&folder.join("parts")).map_err(StoreOpenError::Parts)?;
+        let parts = Parts::folder(folder.join("parts")).map_err(StoreOpenError::Parts)?;
         let records = Arc::new(embedded.clone());
         Ok(Self {
             embedded: Some(embedded),
             folder: Some(folder),
-            ..Self::on(runtime()?, records, parts, upkeep)
+            ..Self::on(runtime()?, records, parts)
         })
     }
 
-    fn in_database(
-        records: &PostgresConfig,
-        blobs: &Blobs,
-        upkeep: Upkeep,
-    ) -> Result<Self, StoreOpenError> {
+    fn in_database(records: &PostgresConfig, blobs: &Blobs) -> Result<Self, StoreOpenError> {
         let parts = match blobs {
             Blobs::Folder(folder) => Parts::folder(folder),
             Blobs::S3(url) => Parts::at(url),
@@ -136,18 +129,15 @@ impl Store {
         let runtime = runtime()?;
         let opened = runtime.block_on(PostgresConsensus::open(records.clone()));
         let records = opened.map_err(StoreOpenError::Database)?;
-        Ok(Self::on(runtime, Arc::new(records), parts, upkeep))
+        Ok(Self::on(runtime, Arc::new(records), parts))
     }
 
-    fn on(runtime: Runtime, records: Arc<dyn Consensus>, parts: Parts, upkeep: Upkeep) -> Self {
+    fn on(runtime: Runtime, records: Arc<dyn Consensus>, parts: Parts) -> Self {
         let records = Meter::new(records);
-        let settings = Settings {
-            upkeep,
-            ..Settings::default()
-        };
-        let store = Arc::new(records.clone());
+        // Writers of data are no controllers: they have no fence.
+        let transactor = Transactor::new(Arc::new(records.clone()), None);
         Self {
-            shards: Shards::new(runtime.handle(), store, parts, settings),
+            shards: Shards::new(transactor, parts, runtime.handle().clone()),
             records,
             embedded: None,
             folder: None,
@@ -175,7 +165,8 @@ impl Store {
     /// The storage of an engine, as the controller that has [taken the store over](Self::take_over).
     #[must_use]
     pub fn storage(&self, fence: Fence) -> ShardStorage<Minute> {
-        self.shards.storage(CONTROLLER, fence)
+        let records = Arc::new(self.records.clone());
+        ShardStorage::spawn(self.runtime.handle(), records, CONTROLLER, fence)
     }
 
     /// The rows of `relation` as of a time, or why they cannot be read; waits for nothing to be
@@ -184,29 +175,16 @@ impl Store {
     /// # Errors
     /// When the store does not answer for a while, or has something else.
     pub fn read(&self, relation: Relation, as_of: Minute) -> Result<Reading, StoreError> {
-        let frontier = Antichain::from_elem(as_of);
-        self.runtime.block_on(async {
-            let snapshot = patiently(async || {
-                match self.shards.try_snapshot(relation.shard(), &frontier).await {
-                    Ok(updates) => Ok(Ok(updates)),
-                    Err(SnapshotError::Storage(error)) => Err(error),
-                    Err(refusal) => Ok(Err(refusal)),
-                }
-            });
-            match snapshot.await? {
-                Ok(updates) => {
-                    let updates = decode(relation, &updates)?;
-                    let mut rows: Rows = updates.into_iter().map(|(row, _, n)| (row, n)).collect();
-                    rows.sort_unstable();
-                    Ok(Reading::Rows(rows))
-                }
-                Err(
-                    SnapshotError::TooEarly { since, upper }
-                    | SnapshotError::NotYet { since, upper },
-                ) => Ok(Reading::Refused(Window { since, upper })),
-                Err(other) => Err(StorageError::new(StorageErrorKind::GiveUp, other).into()),
+        let snapshot = patiently(async || self.shards.snapshot(relation, as_of).await);
+        match self.runtime.block_on(snapshot)? {
+            Snapshot::Found(updates) => {
+                let updates = decode(relation, &updates)?.into_iter();
+                let mut rows: Rows = updates.map(|(row, _, count)| (row, count)).collect();
+                rows.sort_unstable();
+                Ok(Reading::Rows(rows))
             }
-        })
+            Snapshot::Refused(window) => Ok(Reading::Refused(window)),
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use lowwater::StorageError;
 use lowwater_shard::consensus::embedded::OpenError;
 use lowwater_shard::consensus::{ConsensusError, Fenced};
+use lowwater_shard::parts::PlaceError;
 
 use crate::catalog::Relation;
 use crate::columns::RowError;
@@ -40,7 +41,7 @@ pub enum StoreOpenError {
     Database(ConsensusError),
     /// The place of the parts cannot be used.
     #[error("the parts cannot be opened: {0}")]
-    Parts(StorageError),
+    Parts(PlaceError),
 }
 
 /// The store did not do what it was asked to.

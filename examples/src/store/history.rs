@@ -1,11 +1,10 @@
 //! Where the collections were left, and what the tables have.
 
-use lowwater::StorageError;
 use timely::progress::Antichain;
 
 use crate::catalog::Relation;
 use crate::minute::Minute;
-use crate::past::{Past, Update};
+use crate::past::Past;
 
 use super::patience::patiently;
 use super::{Store, StoreError, Window, Writers, decode};
@@ -28,8 +27,8 @@ impl Store {
                 Vec::new()
             } else {
                 let since = since(relation);
-                let loaded = patiently(async || self.load(relation, since, upper).await);
-                self.runtime.block_on(loaded)?
+                let loaded = patiently(async || self.shards.history(relation, since).await);
+                decode(relation, &self.runtime.block_on(loaded)?)?
             };
             past.put(relation, upper.clone(), updates);
         }
@@ -41,24 +40,7 @@ impl Store {
     /// # Errors
     /// When the store does not answer for a while.
     pub fn window(&self, relation: Relation) -> Result<Window, StoreError> {
-        let inspected = patiently(async || self.shards.inspect(relation.shard()).await);
-        let inspection = self.runtime.block_on(inspected)?;
-        Ok(Window {
-            since: inspection.since,
-            upper: inspection.upper,
-        })
-    }
-
-    async fn load(
-        &self,
-        relation: Relation,
-        since: Minute,
-        upper: &Antichain<Minute>,
-    ) -> Result<Vec<Update>, StorageError> {
-        let _ = upper;
-        let as_of = Antichain::from_elem(since);
-        let updates = self.shards.history(relation.shard(), &as_of).await?;
-        decode(relation, &updates)
-            .map_err(|error| StorageError::new(lowwater::StorageErrorKind::GiveUp, error))
+        let window = patiently(async || self.shards.window(relation).await);
+        Ok(self.runtime.block_on(window)?)
     }
 }

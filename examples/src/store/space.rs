@@ -24,7 +24,7 @@ impl Store {
     /// How many bytes this process has written.
     #[must_use]
     pub fn written(&self) -> u64 {
-        self.records.written() + self.shards.parts().written()
+        self.records.written() + self.shards.parts().bytes_written()
     }
 
     /// How many bytes the store holds.
@@ -35,7 +35,8 @@ impl Store {
         Ok(self.runtime.block_on(patiently(async || {
             let mut held = self.records.held().await.map_err(StorageError::from)?;
             for relation in Relation::ALL {
-                let parts = self.shards.parts().list(relation.shard()).await?;
+                let listed = self.shards.parts().list(relation.shard()).await;
+                let parts = listed.map_err(|error| StorageError::new(error.kind(), error))?;
                 held += parts.iter().map(|part| part.bytes).sum::<u64>();
             }
             Ok(held)
@@ -49,9 +50,7 @@ impl Store {
     pub fn tidy(&self) -> Result<(), StoreError> {
         self.runtime.block_on(async {
             for relation in Relation::ALL {
-                let shard = relation.shard();
-                patiently(async || self.shards.compact(shard).await).await?;
-                patiently(async || self.shards.sweep(shard).await).await?;
+                patiently(async || self.shards.tidy(relation).await).await?;
             }
             if let Some(embedded) = &self.embedded {
                 embedded.shrink().await?;

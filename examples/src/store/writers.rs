@@ -1,6 +1,5 @@
 //! Writing the collections: all of them in one transaction, each from where it ends.
 
-use crate::standin::{Append, AppendError, Writer, WriterError};
 use lowwater::{StorageError, Upper};
 use lowwater_shard::Updates;
 use timely::PartialOrder;
@@ -12,6 +11,7 @@ use crate::minute::Minute;
 use crate::past::Update;
 
 use super::patience::{Patience, patiently};
+use super::shard::{Append, AppendFailure, Shards};
 use super::{Store, StoreError};
 
 /// Writes the collections, and knows how far each is written.
@@ -27,7 +27,6 @@ pub struct Writers<'a> {
 
 struct RelationWriter {
     relation: Relation,
-    writer: Writer<Minute>,
     written: Upper<Minute>,
     /// How many updates were appended.
     updates: u64,
@@ -49,21 +48,10 @@ impl Store {
     }
 
     fn writer(&self, relation: Relation) -> Result<RelationWriter, StoreError> {
-        let schema = columns::schema(relation);
-        let opened =
-            patiently(
-                async || match self.shards.writer(relation.shard(), &schema).await {
-                    Ok(writer) => Ok(Ok(writer)),
-                    Err(WriterError::Storage(error)) => Err(error),
-                    Err(refusal) => Ok(Err(refusal)),
-                },
-            );
-        let writer = self.runtime.block_on(opened)?;
-        let writer = writer.map_err(|refusal| unwritable(relation, &refusal))?;
+        let upper = patiently(async || self.shards.upper(relation).await);
         Ok(RelationWriter {
             relation,
-            written: writer.upper(),
-            writer,
+            written: self.runtime.block_on(upper)?,
             updates: 0,
         })
     }
@@ -97,7 +85,7 @@ impl Writers<'_> {
             let mut patience = Patience::default();
             while let Some(error) = append_once(store, writers, upper, &updates).await? {
                 patience.wait(error).await?;
-                refresh(writers).await?;
+                refresh(&store.shards, writers).await?;
             }
             Ok(())
         })
@@ -131,13 +119,12 @@ async fn append_once(
         let outcomes = store.shards.append_all(appends).await;
         for (((of_one, _), count), outcome) in writing.iter_mut().zip(counts).zip(outcomes) {
             match outcome {
-                Ok(written) => {
-                    of_one.written = written;
+                Ok(()) => {
+                    of_one.written = of_one.target(upper);
                     of_one.updates += count;
                 }
-                Err(AppendError::UpperMismatch(mismatch)) => of_one.was_written(mismatch.actual)?,
-                Err(AppendError::Storage(error)) => trouble = Some(error),
-                Err(refusal) => return Err(unwritable(of_one.relation, &refusal)),
+                Err(AppendFailure::UpperMismatch(actual)) => of_one.was_written(actual)?,
+                Err(AppendFailure::Storage(error)) => trouble = Some(error),
             }
         }
         if trouble.is_some() {
@@ -147,9 +134,9 @@ async fn append_once(
 }
 
 /// Finds out how far everything is written, when the outcome of an append is not known.
-async fn refresh(writers: &mut [RelationWriter]) -> Result<(), StoreError> {
+async fn refresh(shards: &Shards, writers: &mut [RelationWriter]) -> Result<(), StoreError> {
     for of_one in writers {
-        let upper = patiently(async || of_one.writer.fetch_upper().await).await?;
+        let upper = patiently(async || shards.upper(of_one.relation).await).await?;
         if upper != of_one.written {
             of_one.was_written(upper)?;
         }
@@ -183,7 +170,7 @@ impl RelationWriter {
         Ok(())
     }
 
-    fn append(&self, upper: Minute, updates: &[Update]) -> Result<Append<'_, Minute>, StoreError> {
+    fn append(&self, upper: Minute, updates: &[Update]) -> Result<Append, StoreError> {
         let lower = &self.written;
         let unwritten = |(_, at, _): &&Update| lower.frontier().less_equal(at);
         let updates: Vec<_> = updates.iter().filter(unwritten).collect();
@@ -192,7 +179,7 @@ impl RelationWriter {
         let diffs = updates.iter().map(|(.., diff)| *diff).collect();
         let updates = Updates::new(rows, times, diffs);
         Ok(Append {
-            writer: &self.writer,
+            relation: self.relation,
             lower: lower.clone(),
             upper: self.target(upper),
             updates: updates.map_err(|refusal| unwritable(self.relation, &refusal))?,
