@@ -43,7 +43,7 @@ pub enum Location {
     /// Records in a database that speaks the PostgreSQL protocol.
     Postgres {
         /// Which database.
-        records: PostgresConfig,
+        records: Box<PostgresConfig>,
         /// Where the parts are.
         blobs: Blobs,
     },
@@ -90,7 +90,7 @@ impl TryFrom<LocationArgs> for Location {
             Some(Address(store)) => match (store.to_str(), scheme(&store)) {
                 (Some("memory"), _) => Self::Memory,
                 (Some(address), Some("postgres" | "postgresql")) => {
-                    let records = PostgresConfig::new(address)?;
+                    let records = Box::new(PostgresConfig::new(address)?);
                     let blobs = Blobs::try_from(blobs.ok_or(LocationError::NoBlobs)?)?;
                     return Ok(Self::Postgres { records, blobs });
                 }

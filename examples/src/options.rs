@@ -173,10 +173,13 @@ impl Options {
 
 fn refusal(error: &clap::Error) -> Refusal {
     let text = error.to_string();
-    match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Refusal::Help(text),
-        ErrorKind::MissingRequiredArgument => Refusal::Bad(lines_in_one(&text)),
-        _ => Refusal::Bad(first_line(&text)),
+    let kind = error.kind();
+    if matches!(kind, ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        Refusal::Help(text)
+    } else if kind == ErrorKind::MissingRequiredArgument {
+        Refusal::Bad(lines_in_one(&text))
+    } else {
+        Refusal::Bad(first_line(&text))
     }
 }
 

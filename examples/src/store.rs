@@ -127,7 +127,7 @@ impl Store {
         };
         let parts = parts.map_err(StoreOpenError::Parts)?;
         let runtime = runtime()?;
-        let opened = runtime.block_on(PostgresConsensus::open(records.clone()));
+        let opened = runtime.block_on(PostgresConsensus::open(PostgresConfig::clone(records)));
         let records = opened.map_err(StoreOpenError::Database)?;
         Ok(Self::on(runtime, Arc::new(records), parts))
     }
