@@ -60,6 +60,13 @@ impl EmbeddedConsensus {
         })
     }
 
+    /// Gives back to the file system what the records do not need any more, such as the room of
+    /// versions that were truncated: SQLite keeps it for later otherwise. Takes as long as writing
+    /// all that is left, and others wait meanwhile; for when a process has done its work.
+    pub fn shrink(&self) -> Answer<()> {
+        self.threads.writer.shrink()
+    }
+
     /// The folder.
     pub fn folder(&self) -> &Path {
         &self.threads.folder
@@ -119,5 +126,48 @@ impl Consensus for EmbeddedConsensus {
         let changes = self.hints.changes();
         self.threads.writer.listener();
         changes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use lowwater::ShardId;
+
+    use super::*;
+    use crate::id::SeqNo;
+
+    #[tokio::test]
+    async fn what_was_truncated_is_given_back_to_the_file_system() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = EmbeddedConsensus::open(folder.path()).unwrap();
+        let log = LogId::data(ShardId::new(1));
+        let mut seen = None;
+        for _ in 0..100 {
+            let data = Bytes::from(vec![7; 10_000]);
+            let offer = Offer { log, seen, data };
+            seen = Some(offer.seqno());
+            store.commit(None, vec![offer]).await.unwrap().unwrap();
+        }
+        let before = SeqNo::new(100);
+        store
+            .truncate(vec![Truncation { log, before }])
+            .await
+            .unwrap();
+        let size = || {
+            let files = fs::read_dir(folder.path()).unwrap();
+            let sizes = files.map(|file| file.unwrap().metadata().unwrap().len());
+            sizes.sum::<u64>()
+        };
+        assert!(size() > 1_000_000);
+        store.shrink().await.unwrap();
+        assert!(size() < 100_000, "{}", size());
+        assert_eq!(
+            store.heads(vec![log]).await.unwrap()[0]
+                .as_ref()
+                .unwrap()
+                .seqno,
+            before
+        );
     }
 }

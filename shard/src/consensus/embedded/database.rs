@@ -200,6 +200,14 @@ impl Database {
         }
     }
 
+    /// Gives back to the file system what the file and its log do not need. What other processes
+    /// are just reading stays where it is.
+    pub(super) fn shrink(&mut self) -> rusqlite::Result<()> {
+        self.0.execute_batch("VACUUM")?;
+        let truncate = "PRAGMA wal_checkpoint(TRUNCATE)";
+        self.0.query_row(truncate, [], |_| Ok(()))
+    }
+
     /// Changes with every commit of another connection.
     pub(super) fn others_version(&self) -> rusqlite::Result<i64> {
         self.0
