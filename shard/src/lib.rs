@@ -65,6 +65,10 @@ mod storage;
 mod standby;
 pub mod collections;
 pub mod tables;
+mod shards;
+mod append;
+mod writer;
+mod snapshot;
 
 pub use id::{
     BatchId, Epoch, Incarnation, LogId, LogKind, Nonce, PartId, PartName, ReaderId, SchemaId, SeqNo,
@@ -72,7 +76,11 @@ pub use id::{
 pub use log::{Log, LogError, LogFault, Proposal};
 pub use parts::Parts;
 pub use schema::{Column, ColumnKind, Schema, SchemaError};
+pub use append::{Append, AppendError};
+pub use shards::{Settings, Shards, Upkeep, WaitError};
+pub use snapshot::{SnapshotError, SnapshotStats};
 pub use storage::ShardStorage;
 pub use time::ShardTime;
 pub use transact::{CommandError, StoreTrouble, Task, Transactor};
 pub use updates::{Updates, UpdatesError};
+pub use writer::{Writer, WriterError};

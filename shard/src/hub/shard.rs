@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use lowwater::{ShardId, Upper};
+use lowwater::{ShardId, StorageError, StorageErrorKind, Upper};
 use parking_lot::Mutex;
 use timely::progress::Antichain;
 use tokio::sync::watch;
@@ -34,7 +34,7 @@ pub(crate) struct Shard<T: ShardTime> {
 /// Nobody follows the store any more, for the runtime of the shards has gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the runtime of the shards has ended")]
-pub(crate) struct Stopped;
+struct Stopped;
 
 /// While it lives, this process does not delete parts that a version of the data refers to, nor
 /// those of later ones.
@@ -75,12 +75,17 @@ impl<T: ShardTime> Shard<T> {
 
     /// Waits until it is written past `frontier`; the shard must have been read once. To drop the
     /// future does no harm.
-    pub(crate) async fn written_past(&self, frontier: &Antichain<T>) -> Result<Upper<T>, Stopped> {
+    pub(crate) async fn written_past(
+        &self,
+        frontier: &Antichain<T>,
+    ) -> Result<Upper<T>, StorageError> {
         let (mut upper, mut stopped) = (self.upper.subscribe(), self.stopped.clone());
         tokio::select! {
             biased;
             Ok(upper) = upper.wait_for(|upper| upper.is_past(frontier)) => Ok(upper.clone()),
-            _ = stopped.wait_for(|stopped| *stopped) => Err(Stopped),
+            _ = stopped.wait_for(|stopped| *stopped) => {
+                Err(StorageError::new(StorageErrorKind::GiveUp, Stopped))
+            }
         }
     }
 

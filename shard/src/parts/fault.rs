@@ -5,9 +5,10 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use lowwater::StorageErrorKind;
+use lowwater::{StorageError, StorageErrorKind};
 
 use crate::id::PartName;
+use crate::inline::InlineError;
 use crate::updates::UpdatesError;
 
 use super::place::Secrets;
@@ -30,6 +31,12 @@ pub enum PartError {
         /// What is wrong with it.
         fault: PartFault,
     },
+    /// Updates in the record are damaged, though its checksum is right.
+    #[error(transparent)]
+    Inline(InlineError),
+    /// The runtime has ended before the part was read.
+    #[error("the runtime has ended")]
+    Stopped,
     /// Trouble with the store.
     #[error(transparent)]
     Store(PartTrouble),
@@ -68,11 +75,19 @@ impl PartError {
     /// still refers to it.
     pub fn kind(&self) -> StorageErrorKind {
         match self {
-            PartError::Updates(_) | PartError::Missing(_) | PartError::Unreadable { .. } => {
-                StorageErrorKind::GiveUp
-            }
+            PartError::Updates(_)
+            | PartError::Missing(_)
+            | PartError::Unreadable { .. }
+            | PartError::Inline(_)
+            | PartError::Stopped => StorageErrorKind::GiveUp,
             PartError::Store(trouble) => trouble.kind,
         }
+    }
+}
+
+impl From<PartError> for StorageError {
+    fn from(error: PartError) -> Self {
+        StorageError::new(error.kind(), error)
     }
 }
 

@@ -1,0 +1,363 @@
+//! The contents of a shard as of a frontier.
+
+mod contents;
+
+use std::sync::Arc;
+
+use lowwater::{ShardId, Since, StorageError, StorageErrorKind, Upper};
+use timely::PartialOrder;
+use timely::progress::Antichain;
+
+use crate::hub::{Reading, Shard};
+use crate::parts::{PartError, PartStats};
+use crate::record::{Batch, Content, DataRecord, SinceRecord};
+use crate::schema::Schema;
+use crate::shards::{Inner, Shards};
+use crate::time::ShardTime;
+use crate::updates::Updates;
+
+pub(crate) use contents::{Source, read_all};
+
+/// How often a snapshot begins anew because compaction was faster.
+const TRIES: usize = 16;
+
+/// Why there is no snapshot.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum SnapshotError<T: ShardTime> {
+    /// There is nothing as of the empty frontier.
+    #[error("there is no snapshot as of the empty frontier")]
+    EmptyFrontier,
+    /// What is before `since` can no longer be read. Ask again at or after it; a shard that has gone
+    /// has the empty since.
+    #[error("the shard can be read from {since:?} on, and is written up to {upper:?}")]
+    TooEarly {
+        /// From when on the shard can be read.
+        since: Since<T>,
+        /// How far it is written.
+        upper: Upper<T>,
+    },
+    /// The shard is not written so far; only who does not wait is told so.
+    #[error("the shard is written up to {upper:?} only, and can be read from {since:?} on")]
+    NotYet {
+        /// From when on the shard can be read.
+        since: Since<T>,
+        /// How far it is written.
+        upper: Upper<T>,
+    },
+    /// Storage failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+/// What a snapshot would read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SnapshotStats {
+    /// How many updates are in what would be read: the snapshot has at most as many.
+    pub updates: u64,
+    /// How large that is as it is stored.
+    pub bytes: u64,
+    /// How many parts it is in; the rest is in the record.
+    pub parts: u64,
+}
+
+/// Whether to wait until the shard is written so far.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Patience {
+    Wait,
+    Refuse,
+}
+
+/// What a snapshot reads, and that it reads it.
+struct Plan {
+    sources: Vec<Source>,
+    /// The latest schema.
+    schema: Schema,
+    _reading: Reading,
+}
+
+impl<T: ShardTime> Shards<T> {
+    /// The contents of a shard as of a frontier: the updates at times `≤` one of its elements, those
+    /// times advanced to it, equal rows added up.
+    ///
+    /// Waits until the shard is written past the frontier. Keeps nothing readable by itself: hold
+    /// the shard's since, by the engine or as a [reader](Shards::reader), or be refused when others
+    /// let it go. The future borrows nothing; to drop it does no harm.
+    ///
+    /// # Errors
+    ///
+    /// See [`SnapshotError`]; never [`NotYet`](SnapshotError::NotYet).
+    pub fn snapshot(
+        &self,
+        shard: ShardId,
+        as_of: &Antichain<T>,
+    ) -> impl Future<Output = Result<Updates<T>, SnapshotError<T>>> + Send + 'static + use<T> {
+        self.contents(shard, as_of, Patience::Wait)
+    }
+
+    /// The same, but refused if the shard is not yet written so far.
+    ///
+    /// # Errors
+    ///
+    /// See [`SnapshotError`].
+    pub fn try_snapshot(
+        &self,
+        shard: ShardId,
+        as_of: &Antichain<T>,
+    ) -> impl Future<Output = Result<Updates<T>, SnapshotError<T>>> + Send + 'static + use<T> {
+        self.contents(shard, as_of, Patience::Refuse)
+    }
+
+    fn contents(
+        &self,
+        shard: ShardId,
+        as_of: &Antichain<T>,
+        patience: Patience,
+    ) -> impl Future<Output = Result<Updates<T>, SnapshotError<T>>> + Send + 'static + use<T> {
+        let (inner, as_of) = (Arc::clone(&self.inner), as_of.clone());
+        async move {
+            let shard = inner.hub.shard(shard);
+            inner.contents(&shard, &as_of, patience).await
+        }
+    }
+
+    /// How much a [`snapshot`](Shards::snapshot) would read; waits and refuses as that does, and
+    /// reads no data.
+    ///
+    /// # Errors
+    ///
+    /// See [`SnapshotError`].
+    pub fn snapshot_stats(
+        &self,
+        shard: ShardId,
+        as_of: &Antichain<T>,
+    ) -> impl Future<Output = Result<SnapshotStats, SnapshotError<T>>> + Send + 'static + use<T> {
+        let (inner, as_of) = (Arc::clone(&self.inner), as_of.clone());
+        async move {
+            let shard = inner.hub.shard(shard);
+            let plan = inner.plan(&shard, &as_of, Patience::Wait).await?;
+            let mut stats = SnapshotStats::default();
+            for source in &plan.sources {
+                let (bytes, parts) = match &source.content {
+                    Content::Inline(inline) => (inline.bytes.len() as u64, 0),
+                    Content::Stored(stored) => (stored.bytes, 1),
+                };
+                stats.updates += source.content.updates();
+                stats.bytes += bytes;
+                stats.parts += parts;
+            }
+            Ok(stats)
+        }
+    }
+
+    /// What the metadata of the parts say that a [`snapshot`](Shards::snapshot) would read; waits
+    /// and refuses as that does, and reads no rows.
+    ///
+    /// # Errors
+    ///
+    /// See [`SnapshotError`].
+    pub fn parts_stats(
+        &self,
+        shard: ShardId,
+        as_of: &Antichain<T>,
+    ) -> impl Future<Output = Result<Vec<PartStats>, SnapshotError<T>>> + Send + 'static + use<T>
+    {
+        let (inner, as_of) = (Arc::clone(&self.inner), as_of.clone());
+        async move {
+            let shard = inner.hub.shard(shard);
+            for _ in 0..TRIES {
+                let plan = inner.plan(&shard, &as_of, Patience::Wait).await?;
+                if let Some(stats) = inner.stats_of(&shard, &plan).await? {
+                    return Ok(stats);
+                }
+            }
+            Err(overtaken().into())
+        }
+    }
+}
+
+impl<T: ShardTime> Inner<T> {
+    async fn contents(
+        self: &Arc<Self>,
+        shard: &Arc<Shard<T>>,
+        as_of: &Antichain<T>,
+        patience: Patience,
+    ) -> Result<Updates<T>, SnapshotError<T>> {
+        for _ in 0..TRIES {
+            let plan = self.plan(shard, as_of, patience).await?;
+            let read = read_all(self, shard.id, &plan.sources).await;
+            match read {
+                Ok(all) => {
+                    let included = |time: &T| as_of.iter().any(|bound| time.less_equal(bound));
+                    let all = all.into_iter().map(|updates| updates.filter(included));
+                    let all: Vec<Updates<T>> = all.collect();
+                    let since = Since::new(as_of.clone());
+                    return Ok(settle(all, &plan.schema, since).await?);
+                }
+                Err(PartError::Missing(name)) => self.check_overtaken(shard, name).await?,
+                Err(error) => return Err(StorageError::from(error).into()),
+            }
+        }
+        Err(overtaken().into())
+    }
+
+    /// A part was missing: it must have been replaced, or it is lost.
+    pub(crate) async fn check_overtaken(
+        &self,
+        shard: &Arc<Shard<T>>,
+        name: crate::id::PartName,
+    ) -> Result<(), StorageError> {
+        self.hub.refresh_one::<DataRecord<T>>(shard).await?;
+        let data = shard.data.lock().await;
+        let batches = data.record().batches().iter();
+        let mut stored = batches.flat_map(|batch| &batch.contents);
+        if stored.any(|content| content.stored().is_some_and(|part| part.name() == name)) {
+            return Err(PartError::Missing(name).into());
+        }
+        Ok(())
+    }
+
+    async fn stats_of(
+        &self,
+        shard: &Arc<Shard<T>>,
+        plan: &Plan,
+    ) -> Result<Option<Vec<PartStats>>, SnapshotError<T>> {
+        let mut all = Vec::new();
+        for Source { content, schema } in &plan.sources {
+            let Some(stored) = content.stored() else {
+                continue;
+            };
+            match self.parts.stats::<T>(shard.id, stored, schema).await {
+                Ok(stats) => all.push(stats),
+                Err(PartError::Missing(name)) => {
+                    self.check_overtaken(shard, name).await?;
+                    return Ok(None);
+                }
+                Err(error) => return Err(StorageError::from(error).into()),
+            }
+        }
+        Ok(Some(all))
+    }
+
+    /// Waits until the shard is written past `as_of`, and says what to read.
+    async fn plan(
+        &self,
+        shard: &Arc<Shard<T>>,
+        as_of: &Antichain<T>,
+        patience: Patience,
+    ) -> Result<Plan, SnapshotError<T>> {
+        if as_of.is_empty() {
+            return Err(SnapshotError::EmptyFrontier);
+        }
+        // What this process knows to be written, is; how little it knows it has to find out.
+        if !shard.upper().is_past(as_of) {
+            self.hub.refresh_one::<DataRecord<T>>(shard).await?;
+        }
+        for _ in 0..TRIES {
+            self.hub.refresh_one::<SinceRecord<T>>(shard).await?;
+            let since = shard.sinces.lock().await.record().since().clone();
+            let upper = shard.upper();
+            if !PartialOrder::less_equal(since.frontier(), as_of) {
+                return Err(SnapshotError::TooEarly { since, upper });
+            }
+            if !upper.is_past(as_of) {
+                if patience == Patience::Refuse {
+                    return Err(SnapshotError::NotYet { since, upper });
+                }
+                // The since may go while we wait, so it is looked at once more.
+                shard.written_past(as_of).await?;
+                continue;
+            }
+            let data = shard.data.lock().await;
+            if !data.record().upper().is_past(as_of) {
+                // Somebody has found the log damaged; what is wrong with it shows when it is read.
+                drop(data);
+                self.hub.refresh_one::<DataRecord<T>>(shard).await?;
+                continue;
+            }
+            let sources = sources(data.record(), as_of);
+            // `None`: the since has moved on, and compaction has followed, since we looked at it.
+            if let Some(sources) = sources {
+                let schema = latest_schema(data.record());
+                return Ok(Plan {
+                    sources,
+                    schema,
+                    _reading: shard.read_version(&data),
+                });
+            }
+        }
+        Err(overtaken().into())
+    }
+}
+
+/// What there is to read as of a frontier; `None` if some of it was compacted too far.
+fn sources<T: ShardTime>(record: &DataRecord<T>, as_of: &Antichain<T>) -> Option<Vec<Source>> {
+    let mut sources = Vec::new();
+    for batch in record.batches().iter().filter(|batch| begins_by(batch, as_of)) {
+        if batch.contents.is_empty() {
+            continue;
+        }
+        if !PartialOrder::less_equal(batch.since.frontier(), as_of) {
+            return None;
+        }
+        sources.extend(sources_of(record, batch));
+    }
+    Some(sources)
+}
+
+/// True unless all times of the batch are beyond the frontier.
+fn begins_by<T: ShardTime>(batch: &Batch<T>, as_of: &Antichain<T>) -> bool {
+    as_of.iter().any(|time| batch.lower.frontier().less_equal(time))
+}
+
+/// What a batch consists of.
+pub(crate) fn sources_of<T: ShardTime>(record: &DataRecord<T>, batch: &Batch<T>) -> Vec<Source> {
+    let sources = batch.contents.iter().filter_map(|content| {
+        let schema = record.schema(content.schema())?.clone();
+        let content = content.clone();
+        Some(Source { content, schema })
+    });
+    sources.collect()
+}
+
+/// The latest schema; one without columns before the first is registered.
+pub(crate) fn latest_schema<T: ShardTime>(record: &DataRecord<T>) -> Schema {
+    let none = || Schema::new(Vec::new()).expect("no two of no columns have one name");
+    record.schemas().last().cloned().unwrap_or_else(none)
+}
+
+/// All updates as of `since`, equal rows added up.
+pub(crate) async fn settle<T: ShardTime>(
+    all: Vec<Updates<T>>,
+    schema: &Schema,
+    since: Since<T>,
+) -> Result<Updates<T>, StorageError> {
+    let schema = schema.clone();
+    let settle = move || {
+        let mut updates = Updates::concat(all, &schema)?;
+        updates.advance(&since);
+        Ok::<_, crate::updates::UpdatesError>(updates.consolidate())
+    };
+    let rows = settle_rows(settle).await?;
+    rows.map_err(|error| StorageError::new(StorageErrorKind::GiveUp, error))
+}
+
+/// Computes where it is in nobody's way.
+async fn settle_rows<X: Send + 'static>(
+    compute: impl FnOnce() -> X + Send + 'static,
+) -> Result<X, StorageError> {
+    match tokio::runtime::Handle::try_current() {
+        Ok(runtime) => {
+            let computed = runtime.spawn_blocking(compute).await;
+            computed.map_err(|error| StorageError::new(StorageErrorKind::Retry, error))
+        }
+        Err(_) => Ok(compute()),
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the shard is compacted faster than it can be read")]
+struct Overtaken;
+
+fn overtaken() -> StorageError {
+    StorageError::new(StorageErrorKind::Retry, Overtaken)
+}

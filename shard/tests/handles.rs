@@ -1,0 +1,9 @@
+//! Handles of shards: each `Shards` on one store stands for a process.
+#![expect(clippy::unwrap_used, reason = "what a test does not expect fails it")]
+
+#[path = "handles/appends.rs"]
+mod appends;
+#[path = "handles/counting.rs"]
+mod counting;
+#[path = "handles/world.rs"]
+mod world;
