@@ -284,7 +284,9 @@ impl<T: ShardTime> Inner<T> {
     ) -> Result<Vec<Content>, StorageError> {
         let begun = shard.data.lock().await.seen().unwrap_or(SeqNo::NONE);
         let schema_id = SchemaId::new(0);
-        let stored = self.parts.write(shard.id, begun, schema_id, schema, updates);
+        let stored = self
+            .parts
+            .write(shard.id, begun, schema_id, schema, updates);
         Ok(vec![Content::Stored(stored.await?)])
     }
 }

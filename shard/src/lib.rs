@@ -70,13 +70,13 @@ mod append;
 mod writer;
 mod snapshot;
 
+pub use append::{Append, AppendError};
 pub use id::{
     BatchId, Epoch, Incarnation, LogId, LogKind, Nonce, PartId, PartName, ReaderId, SchemaId, SeqNo,
 };
 pub use log::{Log, LogError, LogFault, Proposal};
 pub use parts::Parts;
 pub use schema::{Column, ColumnKind, Schema, SchemaError};
-pub use append::{Append, AppendError};
 pub use shards::{Settings, Shards, Upkeep, WaitError};
 pub use snapshot::{SnapshotError, SnapshotStats};
 pub use storage::ShardStorage;

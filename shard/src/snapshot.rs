@@ -130,7 +130,8 @@ impl<T: ShardTime> Shards<T> {
         &self,
         shard: ShardId,
         as_of: &Antichain<T>,
-    ) -> impl Future<Output = Result<SnapshotStats, SnapshotError<T>>> + Send + 'static + use<T> {
+    ) -> impl Future<Output = Result<SnapshotStats, SnapshotError<T>>> + Send + 'static + use<T>
+    {
         let (inner, as_of) = (Arc::clone(&self.inner), as_of.clone());
         async move {
             let shard = inner.hub.shard(shard);
@@ -292,7 +293,11 @@ impl<T: ShardTime> Inner<T> {
 /// What there is to read as of a frontier; `None` if some of it was compacted too far.
 fn sources<T: ShardTime>(record: &DataRecord<T>, as_of: &Antichain<T>) -> Option<Vec<Source>> {
     let mut sources = Vec::new();
-    for batch in record.batches().iter().filter(|batch| begins_by(batch, as_of)) {
+    for batch in record
+        .batches()
+        .iter()
+        .filter(|batch| begins_by(batch, as_of))
+    {
         if batch.contents.is_empty() {
             continue;
         }
@@ -306,7 +311,9 @@ fn sources<T: ShardTime>(record: &DataRecord<T>, as_of: &Antichain<T>) -> Option
 
 /// True unless all times of the batch are beyond the frontier.
 fn begins_by<T: ShardTime>(batch: &Batch<T>, as_of: &Antichain<T>) -> bool {
-    as_of.iter().any(|time| batch.lower.frontier().less_equal(time))
+    as_of
+        .iter()
+        .any(|time| batch.lower.frontier().less_equal(time))
 }
 
 /// What a batch consists of.

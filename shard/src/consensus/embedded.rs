@@ -145,7 +145,12 @@ mod tests {
         let mut seen = None;
         for _ in 0..100 {
             let data = Bytes::from(vec![7; 10_000]);
-            let offer = Offer { log, seen, data };
+            let offer = Offer {
+                log,
+                seen,
+                data,
+                keep_from: None,
+            };
             seen = Some(offer.seqno());
             store.commit(None, vec![offer]).await.unwrap().unwrap();
         }
@@ -155,7 +160,7 @@ mod tests {
             .await
             .unwrap();
         let size = || {
-            let files = fs::read_dir(folder.path()).unwrap();
+            let files = std::fs::read_dir(folder.path()).unwrap();
             let sizes = files.map(|file| file.unwrap().metadata().unwrap().len());
             sizes.sum::<u64>()
         };

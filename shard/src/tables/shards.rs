@@ -249,9 +249,7 @@ impl<T: TableTime> TableStore<T> for ShardTables<T> {
         Box::pin(async move {
             let shard = self.shard(shard);
             self.hub.refresh_one::<DataRecord<T>>(&shard).await?;
-            let past = shard.written_past(&frontier).await;
-            past.map(drop)
-                .map_err(|stopped| StorageError::new(StorageErrorKind::GiveUp, stopped))
+            shard.written_past(&frontier).await.map(drop)
         })
     }
 

@@ -165,7 +165,9 @@ fn appends_to_one_shard_wait_for_each_other() {
             upper: upper(from + 1),
             updates: updates(&[(1, from, 1)]),
         };
-        let outcomes = shards.append_all(vec![append(0), append(1), append(3), append(2)]).await;
+        let outcomes = shards
+            .append_all(vec![append(0), append(1), append(3), append(2)])
+            .await;
         let is_ok: Vec<bool> = outcomes.iter().map(Result::is_ok).collect();
         assert_eq!(is_ok, [true, true, false, true]);
     });

@@ -132,7 +132,9 @@ pub(crate) fn list<T: ShardTime>(updates: &Updates<T>) -> Vec<(i64, T, i64)> {
     let rows = rows.downcast_ref::<Int64Array>().unwrap().values();
     let times = updates.times().iter().cloned();
     let zipped = rows.iter().zip(times).zip(updates.diffs());
-    let mut list: Vec<_> = zipped.map(|((row, time), diff)| (*row, time, *diff)).collect();
+    let mut list: Vec<_> = zipped
+        .map(|((row, time), diff)| (*row, time, *diff))
+        .collect();
     list.sort();
     list
 }

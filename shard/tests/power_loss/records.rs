@@ -38,6 +38,7 @@ fn offer(number: u64, seqno: u64) -> Offer {
             .filter(|seen| *seen > 0)
             .map(SeqNo::new),
         data: data(number, seqno).into(),
+        keep_from: None,
     }
 }
 
