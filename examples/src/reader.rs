@@ -4,6 +4,7 @@
 
 use std::array;
 use std::iter::Cycle;
+use std::time::{Duration, Instant};
 
 use lowwater::{AcquireError, Since};
 use timely::progress::Antichain;
@@ -17,6 +18,10 @@ use crate::store::{Reading, Store, StoreError};
 use crate::tally::Tally;
 use crate::trouble::ReplayError;
 
+/// Of the time that has passed, at most one part in so many goes to reading shards, for each
+/// reader. A probe keeps a long history, which every reading has to walk through.
+const READING_SHARE: u32 = 12;
+
 /// One such thread.
 pub struct Reader<'a> {
     embedding: &'a Embedding,
@@ -25,6 +30,10 @@ pub struct Reader<'a> {
     visitor: Visitor,
     /// Whether it reads at the desk the next time.
     desk_is_next: bool,
+    /// Since when it reads.
+    begin: Instant,
+    /// How long it took to read shards.
+    reading: Duration,
     random: fastrand::Rng,
     /// What it takes its next holds by.
     ways: Cycle<array::IntoIter<Way, { Way::ALL.len() }>>,
@@ -79,6 +88,8 @@ impl<'a> Reader<'a> {
             oracle,
             store,
             visitor,
+            begin: Instant::now(),
+            reading: Duration::ZERO,
             desk_is_next: seed.is_multiple_of(2),
             random: fastrand::Rng::with_seed(u64::from(seed)),
             ways: ways.into_iter().cycle(),
@@ -121,7 +132,7 @@ impl<'a> Reader<'a> {
             Err(error) => return Err(error.into()),
         };
         let as_of = self.time_within(way, &relations, &holds);
-        let is_open = if self.desk_is_next {
+        let is_open = if self.desk_is_next || self.has_read_long() {
             self.read_at_desk(relations, as_of)
         } else {
             self.read_shards(&relations, as_of)?;
@@ -148,6 +159,7 @@ impl<'a> Reader<'a> {
 
     /// Reads snapshots of the shards; what is held must not be refused.
     fn read_shards(&mut self, relations: &[Relation], as_of: Minute) -> Result<(), StoreError> {
+        let begin = Instant::now();
         for relation in relations.iter().copied() {
             let since = self.embedding.collection(relation).since();
             self.tally.at_since += u64::from(since == Since::at(as_of));
@@ -157,7 +169,13 @@ impl<'a> Reader<'a> {
             }
             self.tally.from_shards += 1;
         }
+        self.reading += begin.elapsed();
         Ok(())
+    }
+
+    /// Whether it has taken more than its share of the time to read shards.
+    fn has_read_long(&self) -> bool {
+        self.reading * READING_SHARE > self.begin.elapsed()
     }
 
     fn relations(&mut self, way: Way) -> Vec<Relation> {

@@ -178,7 +178,7 @@ fn what_is_asked_is_never_made() {
 #[test]
 fn a_store_shrinks_to_a_tenth_of_what_was_written_to_it() {
     let (_folder, store) = store();
-    let output = controller(&["--days", "8", "--readers", "1"], &store);
+    let output = controller(&["--days", "16", "--readers", "1"], &store);
     let summary = err(&output);
     assert_eq!(code(&output), 0, "{summary}");
     let written = figure(&summary, "bytes written");
