@@ -9,6 +9,7 @@ pub mod ticks;
 pub mod held_times;
 pub mod travel;
 pub mod creation;
+pub mod durable;
 pub mod round_trip;
 pub mod resident;
 pub mod messages;

@@ -8,9 +8,9 @@ use lowwater_queue::{PinError, read_all};
 use crate::collection::Collection;
 use crate::command::{
     AcquireError, Command, CreateError, Description, DropError, LookupError, ReportError,
-    SetPoliciesError, Start, StopReason, Target,
+    SetPoliciesError, Start, StopError, StopReason, Target,
 };
-use crate::driver::Stats;
+use crate::driver::{Metrics, Parameters, Stats};
 use crate::events::Events;
 use crate::explanation::Explanation;
 use crate::frontier::{Frontiers, Since, Time, Upper};
@@ -179,7 +179,13 @@ impl<I: CollectionId, T: Time> Client<I, T> {
         })
     }
 
-    /// How the engine is doing: turns, inputs, the queue.
+    /// How the engine is doing: figures that any thread reads at once, without asking the owner.
+    pub fn metrics(&self) -> Metrics {
+        let line = self.link.line();
+        line.gauges.read(line.queue.depth())
+    }
+
+    /// How the engine is doing, as the owner says it: with each length of a turn.
     pub fn stats(&self) -> Pending<Stats, StopReason> {
         self.tell(Message::Stats)
     }
@@ -189,11 +195,21 @@ impl<I: CollectionId, T: Time> Client<I, T> {
         Events::new(self.clone())
     }
 
+    /// Changes how the engine runs. Holds when the answer is there.
+    pub fn change(&self, parameters: Parameters) -> Pending<(), StopReason> {
+        self.tell(|reply| Message::Change(parameters, reply))
+    }
+
     /// Ends the engine: what was sent before is obeyed, wishes that are left are made durable
     /// within [`Config::stop_within`](crate::Config::stop_within), everybody who waits is
     /// answered. Holds that are left hold nothing any more, and are dropped as ever.
-    pub fn stop(&self) -> Pending<(), StopReason> {
+    pub fn stop(&self) -> Pending<(), StopError> {
         self.tell(Message::Stop)
+    }
+
+    /// Why the engine takes no requests any more; none while it does.
+    pub fn stopped(&self) -> Option<StopReason> {
+        self.link.line().stopped()
     }
 
     pub(crate) fn ask<R, E: From<StopReason>>(
@@ -217,23 +233,19 @@ impl<I: CollectionId, T: Time> Client<I, T> {
         }
     }
 
-    fn tell<R>(
+    fn tell<R, E: From<StopReason>>(
         &self,
-        message: impl FnOnce(Answer<R, StopReason>) -> Message<I, T>,
-    ) -> Pending<R, StopReason> {
+        message: impl FnOnce(Answer<R, E>) -> Message<I, T>,
+    ) -> Pending<R, E> {
         let (answer, coming) = oneshot::channel();
         match self.link.line().send(message(answer)) {
             Ok(()) => Pending::sent(self.hotline(), coming, None),
-            Err(_) => Pending::ready(self.hotline(), Err(self.link.line().stop_reason())),
+            Err(_) => Pending::ready(self.hotline(), Err(self.link.line().stop_reason().into())),
         }
     }
 
     fn hotline(&self) -> Arc<Link<I, T>> {
         Arc::clone(&self.link)
-    }
-
-    fn stopped(&self) -> Option<StopReason> {
-        self.link.line().stopped.get().copied()
     }
 
     #[cold]
@@ -273,9 +285,9 @@ pub(crate) fn not_pinned<I: CollectionId, T: Time>(
     id: I,
     error: PinError,
 ) -> AcquireError<I, T> {
-    match (error, link.line().stopped.get()) {
+    match (error, link.line().stopped()) {
         (PinError::TooManyPins, _) => AcquireError::TooManyHolds(id),
-        (PinError::Closed, Some(reason)) => AcquireError::Stopped(*reason),
+        (PinError::Closed, Some(reason)) => AcquireError::Stopped(reason),
         (PinError::Closed, None) => AcquireError::Dropped(id),
     }
 }

@@ -7,7 +7,7 @@ use thiserror::Error;
 use timely::progress::Antichain;
 
 use crate::frontier::{Since, Upper};
-use crate::id::{Key, ShardId};
+use crate::id::{Epoch, Key, ShardId};
 use crate::policy::{PolicyError, ReadPolicy};
 use crate::storage::StorageError;
 
@@ -57,6 +57,9 @@ impl<I: Copy, T> Description<I, T> {
     }
 
     /// The durable shard behind the collection. Without one, its since is durable at once.
+    ///
+    /// Several collections may have one shard, as versions of a table's schema do: what is asked of
+    /// it is the meet of what they plan, and the last of them to go gives it up.
     #[must_use]
     pub fn shard(mut self, shard: ShardId) -> Self {
         self.shard = Some(shard);
@@ -141,6 +144,27 @@ pub enum StopReason {
     /// Its owner thread has panicked: a mistake in the engine, or in what it was given to call.
     #[error("the engine's owner thread has panicked")]
     Panicked,
+    /// Another controller is in charge of the storage: this one moves nothing there any more.
+    #[error("the engine has stopped, for the controller of epoch {by} has taken over")]
+    Fenced {
+        /// Its epoch.
+        by: Epoch,
+    },
+}
+
+/// What stopping left undone. The engine has stopped all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum StopError {
+    /// Storage had not confirmed the last wishes of these many shards when the time was over. It
+    /// may still carry out what it was asked for; the next controller starts from what is durable.
+    #[error("{shards} shards had wishes that were not durable in time")]
+    Unwritten {
+        /// How many.
+        shards: u64,
+    },
+    /// The engine had stopped before, or did so of itself.
+    #[error(transparent)]
+    Stopped(#[from] StopReason),
 }
 
 /// Why a batch of collections was not created: nothing of it was.
@@ -217,12 +241,12 @@ pub enum Refusal<I, T> {
         /// How far the collection is written.
         upper: Upper<T>,
     },
-    /// Another collection has the shard.
-    #[error("the shard {shard} belongs to {owner}")]
+    /// Another batch is just opening the shard. Ask again when that is done.
+    #[error("the shard {shard} is being opened for {owner}")]
     ShardInUse {
         /// The shard.
         shard: ShardId,
-        /// Whose it is.
+        /// For whom.
         owner: I,
     },
     /// The shard was once asked for the empty since: it is never opened again.

@@ -6,17 +6,20 @@ mod board;
 mod config;
 mod engine;
 mod journal;
+mod metrics;
 mod replies;
 mod stats;
 mod thread;
 mod worker;
 
 pub use bell::Doorbell;
-pub use config::Config;
+pub use config::{Config, Parameters};
 pub use engine::{Engine, Turned};
 pub use journal::EVENTS_MAX;
+pub use metrics::{Metrics, TURN_CLASSES};
 pub use stats::Stats;
 pub use thread::EngineThread;
 
 pub(crate) use bell::Bell;
 pub(crate) use journal::Noted;
+pub(crate) use metrics::Gauges;

@@ -5,7 +5,7 @@ use crate::command::{
 };
 use crate::explanation::Explanation;
 use crate::frontier::{Frontiers, Since, Upper};
-use crate::id::{Key, ShardId, Ticket};
+use crate::id::{Epoch, Key, ShardId, Ticket};
 use crate::input::Cell;
 use crate::storage::{SinceWish, StorageError};
 
@@ -20,6 +20,8 @@ pub enum Effect<I, T> {
     DowngradeSinces(Vec<SinceWish<T>>),
     /// Tell the embedder.
     Event(Event<I, T>),
+    /// Stop: the controller of this epoch is in charge of the storage. Nothing more is asked of it.
+    Fenced(Epoch),
 }
 
 /// The answer to a command.

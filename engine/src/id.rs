@@ -34,7 +34,7 @@ pub struct ShardId(u128);
 
 impl ShardId {
     /// The shard with this number.
-    pub fn new(number: u128) -> Self {
+    pub const fn new(number: u128) -> Self {
         ShardId(number)
     }
 
@@ -54,6 +54,28 @@ impl Display for ShardId {
 impl Debug for ShardId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Display::fmt(self, f)
+    }
+}
+
+/// The number of a controller's incarnation; the higher one wins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Epoch(u64);
+
+impl Epoch {
+    /// The epoch of this number.
+    pub const fn new(number: u64) -> Self {
+        Epoch(number)
+    }
+
+    /// Its number.
+    pub const fn number(self) -> u64 {
+        self.0
+    }
+}
+
+impl Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Display::fmt(&self.0, f)
     }
 }
 

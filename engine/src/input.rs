@@ -30,8 +30,11 @@ pub enum Input<I, T> {
     Storage(StorageReport<T>),
     /// The clock, since the engine started. Never goes back.
     Tick(Duration),
-    /// From now on whatever waits to become durable is asked for at once: the end is near.
+    /// What waits to become durable is asked for now, whatever the interval says, and what failed
+    /// before is tried again. What waits for a write to end comes right after it.
     Flush,
+    /// From now on the least time between two writes of a shard's since.
+    DowngradeInterval(Duration),
 }
 
 /// A change of the holds that are counted one by one: those that were moved, or taken by asking.

@@ -77,20 +77,23 @@ pub use client::Client;
 pub use collection::Collection;
 pub use command::{
     AcquireError, CloneError, Command, CreateError, Description, DowngradeError, DropError,
-    LookupError, Refusal, ReportError, SetPoliciesError, Start, StopReason, Target, Until,
-    WaitError,
+    LookupError, Refusal, ReportError, SetPoliciesError, Start, StopError, StopReason, Target,
+    Until, WaitError,
 };
-pub use driver::{Config, Doorbell, EVENTS_MAX, Engine, EngineThread, Stats, Turned};
+pub use driver::{
+    Config, Doorbell, EVENTS_MAX, Engine, EngineThread, Metrics, Parameters, Stats, TURN_CLASSES,
+    Turned,
+};
 pub use effect::{Answer, Effect, Event, Granted, Readers};
 pub use events::{Events, Heard};
 pub use explanation::{Cause, Explanation};
 pub use frontier::{Frontiers, Since, Time, Upper};
 pub use hold::{MergeError, MergeRefusal, ReadHold};
-pub use id::{CollectionId, Key, ShardId, Ticket};
+pub use id::{CollectionId, Epoch, Key, ShardId, Ticket};
 pub use input::{Cell, HoldChange, Input};
 pub use pending::Pending;
 pub use policy::{Lag, PolicyError, ReadPolicy, Step};
-pub use state::State;
+pub use state::{Downgrades, State};
 pub use storage::{
     DowngradeOutcome, DowngradeSinces, MemoryStorage, OpenOutcome, OpenShards, OpenedShard,
     SinceWish, Storage, StorageError, StorageErrorKind, StorageReport, StorageReports,

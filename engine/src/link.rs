@@ -5,9 +5,9 @@ use std::sync::{Arc, OnceLock};
 use lowwater_queue::{Directory, Sender, Sequence, Shape};
 
 use crate::command::StopReason;
-use crate::driver::Bell;
+use crate::driver::{Bell, Gauges};
 use crate::frontier::{Frontiers, Since, Time};
-use crate::id::{CollectionId, Key, Ticket};
+use crate::id::{CollectionId, Epoch, Key, Ticket};
 use crate::message::Message;
 
 /// The types that pins and published views are made of here.
@@ -49,15 +49,53 @@ pub(crate) type Freed<I, T> = lowwater_queue::Freed<Shared<I, T>>;
 pub(crate) struct Line<I: CollectionId, T: Time> {
     pub(crate) queue: Sender<Message<I, T>, Bell>,
     /// Why the engine takes no more requests: set before it begins to refuse them.
-    pub(crate) stopped: OnceLock<StopReason>,
+    stopped: OnceLock<StopReason>,
+    /// Who else is in charge of the storage: then this is the reason, also where the engine was
+    /// stopping already.
+    fenced_by: OnceLock<Epoch>,
+    pub(crate) gauges: Gauges,
 }
 
 impl<I: CollectionId, T: Time> Line<I, T> {
+    pub(crate) fn new(queue: Sender<Message<I, T>, Bell>, gauges: Gauges) -> Self {
+        Line {
+            queue,
+            stopped: OnceLock::new(),
+            fenced_by: OnceLock::new(),
+            gauges,
+        }
+    }
+
+    /// Takes no more requests, for this reason unless there was one before.
+    pub(crate) fn stop(&self, reason: StopReason) {
+        if let StopReason::Fenced { by } = reason {
+            let _ = self.fenced_by.set(by);
+        }
+        let _ = self.stopped.set(reason);
+    }
+
+    /// Who else is in charge of the storage.
+    pub(crate) fn fenced_by(&self) -> Option<Epoch> {
+        self.fenced_by.get().copied()
+    }
+
+    /// Why no requests are taken any more; none while they are.
+    pub(crate) fn stopped(&self) -> Option<StopReason> {
+        let reason = self.stopped.get()?;
+        Some(match self.fenced_by() {
+            Some(by) => StopReason::Fenced { by },
+            None => *reason,
+        })
+    }
+
     /// # Errors
     ///
     /// Why the engine takes no more requests.
     pub(crate) fn check(&self) -> Result<(), StopReason> {
-        self.stopped.get().map_or(Ok(()), |reason| Err(*reason))
+        match self.stopped.get() {
+            None => Ok(()),
+            Some(_) => Err(self.stop_reason()),
+        }
     }
 
     /// Sends, unless the engine has stopped; then the message comes back.
@@ -70,7 +108,7 @@ impl<I: CollectionId, T: Time> Line<I, T> {
 
     /// Why a message was refused, or an answer never came.
     pub(crate) fn stop_reason(&self) -> StopReason {
-        self.stopped.get().copied().unwrap_or(StopReason::Stopped)
+        self.stopped().unwrap_or(StopReason::Stopped)
     }
 }
 

@@ -8,10 +8,9 @@ use smallvec::SmallVec;
 use crate::collection::Collection;
 use crate::command::{
     AcquireError, Command, CreateError, DropError, LookupError, ReportError, SetPoliciesError,
-    StopReason, WaitError,
+    StopError, StopReason, WaitError,
 };
-use crate::driver::Noted;
-use crate::driver::Stats;
+use crate::driver::{Noted, Parameters, Stats};
 use crate::explanation::Explanation;
 use crate::frontier::{Frontiers, Since};
 use crate::hold::{ReadHold, Token};
@@ -57,8 +56,10 @@ pub(crate) enum Message<I: crate::CollectionId, T: crate::Time> {
         from: u64,
         reply: Answer<Noted<I, T>, StopReason>,
     },
+    /// Be otherwise from now on.
+    Change(Parameters, Answer<(), StopReason>),
     /// Come to an end.
-    Stop(Answer<(), StopReason>),
+    Stop(Answer<(), StopError>),
 }
 
 /// Where an answer goes. Dropped, it says that the engine has stopped.

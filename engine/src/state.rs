@@ -10,11 +10,13 @@ mod capabilities;
 mod collection;
 mod commands;
 mod create;
+mod downgrades;
 mod durability;
 mod explain;
 mod graph;
 mod invariants;
 mod propagate;
+mod sharers;
 mod store;
 mod waiters;
 
@@ -22,12 +24,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use foldhash::fast::FixedState;
+use smallvec::SmallVec;
 use timely::PartialOrder;
 use timely::progress::ChangeBatch;
 
 use crate::effect::{Answer, Effect, Readers};
 use crate::frontier::{Since, Time, Upper};
-use crate::id::{CollectionId, Key, ShardId, Ticket};
+use crate::id::{CollectionId, Epoch, Key, ShardId, Ticket};
 use crate::input::{Cell, HoldChange, Input};
 
 use collection::Collection;
@@ -36,6 +39,8 @@ use create::Opening;
 use durability::Durability;
 use graph::Agenda;
 use waiters::Waiters;
+
+pub use downgrades::Downgrades;
 
 /// A map that is only looked into, never walked: its order does not matter, and is the same in
 /// every run.
@@ -47,7 +52,10 @@ pub struct State<I, T> {
     /// By slot.
     collections: Vec<Option<Collection<I, T>>>,
     by_id: Lookup<I, Named>,
-    by_shard: Lookup<ShardId, I>,
+    /// Who has each shard: those that are alive, then those that are being created.
+    by_shard: Lookup<ShardId, SmallVec<[I; 1]>>,
+    /// What is planned for each shard that several have, or had.
+    shared: Lookup<ShardId, Since<T>>,
     /// How many collections are alive.
     alive: usize,
     /// How many collections were ever created.
@@ -63,6 +71,8 @@ pub struct State<I, T> {
     durability: Durability,
     waiters: Waiters<T>,
     questions: Vec<(Ticket, Question<I>)>,
+    /// Who else is in charge of the storage: it is asked for nothing any more.
+    fenced_by: Option<Epoch>,
     now: Duration,
 }
 
@@ -82,6 +92,7 @@ impl<I: CollectionId, T: Time> State<I, T> {
             collections: Vec::new(),
             by_id: Lookup::default(),
             by_shard: Lookup::default(),
+            shared: Lookup::default(),
             alive: 0,
             created: 0,
             held: ChangeBatch::new(),
@@ -92,6 +103,7 @@ impl<I: CollectionId, T: Time> State<I, T> {
             durability: Durability::new(downgrade_interval),
             waiters: Waiters::new(),
             questions: Vec::new(),
+            fenced_by: None,
             now: Duration::ZERO,
         }
     }
@@ -111,6 +123,9 @@ impl<I: CollectionId, T: Time> State<I, T> {
             Input::Storage(report) => self.storage_reported(report, readers, effects),
             Input::Tick(now) => self.now = self.now.max(now),
             Input::Flush => self.durability.hurry(self.now),
+            Input::DowngradeInterval(interval) => {
+                self.durability.set_interval(interval, self.now);
+            }
         }
     }
 
@@ -124,12 +139,20 @@ impl<I: CollectionId, T: Time> State<I, T> {
 
     /// When the next [`Input::Tick`] is needed, in the time that ticks tell.
     pub fn next_tick(&self) -> Option<Duration> {
-        self.durability.next_at()
+        match self.fenced_by {
+            None => self.durability.next_at(),
+            Some(_) => None,
+        }
     }
 
     /// True iff nothing that was asked of storage is unanswered, and no wish is left.
     pub fn is_durable(&self) -> bool {
         self.durability.is_idle()
+    }
+
+    /// How the wishes for durable sinces have fared so far.
+    pub fn downgrades(&self) -> Downgrades {
+        self.durability.downgrades()
     }
 
     /// How many collections are alive, dropped ones that are still held included.

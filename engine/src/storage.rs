@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::frontier::{Since, Upper};
-use crate::id::{Key, ShardId};
+use crate::id::{Epoch, Key, ShardId};
 
 pub use memory::MemoryStorage;
 
@@ -19,6 +19,8 @@ pub trait Storage<T>: Send + 'static {
     /// Opens shards, for as many as possible at once: registers this controller's critical handle
     /// where it is absent, and finds out where the shards are. From then on it reports their uppers
     /// through [`StorageReports`], those that advance later too.
+    ///
+    /// A shard may be open already, for another collection that has it too.
     fn open(&mut self, request: OpenShards<T>);
 
     /// Makes sinces durable, in one write for all of them where the backend can.
@@ -64,6 +66,11 @@ pub enum StorageErrorKind {
     Reopen,
     /// It will not get better by itself.
     GiveUp,
+    /// Another controller is in charge of the storage: stop. An engine that hears of it does.
+    Fenced {
+        /// Its epoch.
+        by: Epoch,
+    },
 }
 
 impl StorageError {
@@ -82,16 +89,25 @@ impl StorageError {
     pub fn kind(&self) -> StorageErrorKind {
         self.kind
     }
+
+    /// Who is in charge of the storage, if it is another controller.
+    pub(crate) fn fenced_by(&self) -> Option<Epoch> {
+        match self.kind {
+            StorageErrorKind::Fenced { by } => Some(by),
+            StorageErrorKind::Retry | StorageErrorKind::Reopen | StorageErrorKind::GiveUp => None,
+        }
+    }
 }
 
 impl fmt::Display for StorageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let remedy = match self.kind {
-            StorageErrorKind::Retry => "storage failed for now",
-            StorageErrorKind::Reopen => "storage must be opened anew",
-            StorageErrorKind::GiveUp => "storage failed for good",
-        };
-        write!(f, "{remedy}: {}", self.source)
+        match self.kind {
+            StorageErrorKind::Retry => f.write_str("storage failed for now")?,
+            StorageErrorKind::Reopen => f.write_str("storage must be opened anew")?,
+            StorageErrorKind::GiveUp => f.write_str("storage failed for good")?,
+            StorageErrorKind::Fenced { by } => write!(f, "epoch {by} is in charge of storage")?,
+        }
+        write!(f, ": {}", self.source)
     }
 }
 
@@ -121,6 +137,8 @@ pub enum StorageReport<T> {
     Downgraded(Vec<DowngradeOutcome<T>>),
     /// Shards were written by somebody.
     UppersAdvanced(Vec<(ShardId, Upper<T>)>),
+    /// Another controller is in charge of the storage, of this epoch.
+    Fenced(Epoch),
 }
 
 /// Where storage reports to. Reports for an engine that has stopped go nowhere.
@@ -138,6 +156,12 @@ impl<T> StorageReports<T> {
         if !uppers.is_empty() {
             (self.0)(StorageReport::UppersAdvanced(uppers));
         }
+    }
+
+    /// Says that another controller is in charge: for storage that hears of it without having been
+    /// asked for anything. The engine stops.
+    pub fn fenced(&self, by: Epoch) {
+        (self.0)(StorageReport::Fenced(by));
     }
 }
 

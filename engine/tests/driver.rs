@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use lowwater::{
     Client, Collection, Config, CreateError, Description, DowngradeSinces, Engine, Event,
-    MemoryStorage, OpenShards, Pending, ReadHold, ReadPolicy, Refusal, ShardId, Since, Storage,
-    StorageErrorKind, Subscription, Turned, Upper,
+    MemoryStorage, OpenShards, Pending, ReadHold, ReadPolicy, Refusal, ShardId, Since, StopError,
+    Storage, StorageErrorKind, Subscription, Turned, Upper,
 };
 
 /// Nothing here takes longer, unless it hangs.
@@ -228,7 +228,8 @@ fn an_engine_whose_storage_is_gone_stops_within_its_bound() {
         .report_uppers(vec![(1, Upper::at(10))])
         .wait()
         .unwrap();
-    client.stop().wait_timeout(BOUND).unwrap().unwrap();
+    let stopped = client.stop().wait_timeout(BOUND).unwrap();
+    assert_eq!(stopped, Err(StopError::Unwritten { shards: 1 }));
     thread.join().unwrap();
     assert_eq!(
         (base.since(), base.durable_since()),

@@ -1,8 +1,5 @@
 //! A collection's updates, indexed and compacted, that can be read as of a time.
 
-use std::cell::Cell;
-use std::rc::Rc;
-
 use differential_dataflow::consolidation::consolidate;
 use differential_dataflow::hashable::Hashable;
 use differential_dataflow::lattice::Lattice;
@@ -13,11 +10,13 @@ use differential_dataflow::trace::implementations::spine_fueled::SpineBatch;
 use differential_dataflow::trace::{Cursor, TraceReader};
 use differential_dataflow::{ExchangeData, VecCollection};
 use timely::dataflow::ProbeHandle;
-use timely::dataflow::operators::{Inspect, Probe};
+use timely::dataflow::operators::Probe;
 use timely::progress::Antichain;
 use timely::progress::frontier::AntichainRef;
 
 use crate::minute::Minute;
+use crate::outlet::Outlet;
+use crate::past::Update;
 use crate::row::{Row, Rows};
 
 /// The differences of all collections.
@@ -49,40 +48,35 @@ pub trait Arrangement {
     /// How many updates are left when all that since permits to forget is forgotten.
     fn needed(&mut self) -> usize;
 
-    /// How many updates it was given.
-    fn taken_in(&self) -> u64;
+    /// Takes the updates before the minute `upper` that are still to be written.
+    fn take_unwritten(&mut self, upper: Minute) -> Vec<Update>;
 }
 
 /// A trace, and how a pair of it becomes a [`Row`].
 pub struct Index<K: ExchangeData, V: ExchangeData> {
     trace: Trace<K, V>,
     row: fn(&K, &V) -> Row,
-    taken_in: Rc<Cell<u64>>,
+    outlet: Outlet,
 }
 
 impl<K: ExchangeData + Hashable, V: ExchangeData> Index<K, V> {
-    /// Arranges `collection` under `name`, and has `probe` see how far it has come.
+    /// Arranges `collection` under `name`, and has `probe` see how far it has come. What lies before
+    /// the minute `written` is not to be written again.
     pub fn build<'scope>(
         collection: VecCollection<'scope, Minute, (K, V), Diff>,
         name: &str,
+        written: Minute,
         probe: &ProbeHandle<Minute>,
         row: fn(&K, &V) -> Row,
     ) -> (Self, Arranged<'scope, Trace<K, V>>) {
-        let taken_in = Rc::new(Cell::new(0));
+        let (outlet, collection) = Outlet::attach(collection, written, row);
         let mut arranged = collection.arrange_by_key_named(name);
-        let counter = Rc::clone(&taken_in);
-        arranged.stream = arranged
-            .stream
-            .inspect(move |span| {
-                let updates = span.inner.as_ref().map_or(0, SpineBatch::len);
-                counter.set(counter.get() + updates as u64);
-            })
-            .probe_with(probe);
+        arranged.stream = arranged.stream.probe_with(probe);
         (
             Self {
                 trace: arranged.trace.clone(),
                 row,
-                taken_in,
+                outlet,
             },
             arranged,
         )
@@ -159,7 +153,7 @@ impl<K: ExchangeData, V: ExchangeData> Arrangement for Index<K, V> {
         needed
     }
 
-    fn taken_in(&self) -> u64 {
-        self.taken_in.get()
+    fn take_unwritten(&mut self, upper: Minute) -> Vec<Update> {
+        self.outlet.take_before(upper)
     }
 }

@@ -1,5 +1,7 @@
 //! The collections of the controller: their names, what they depend on, how long they are kept.
 
+use lowwater::ShardId;
+
 use crate::minute::{DAY, Minute};
 
 /// A collection.
@@ -48,6 +50,14 @@ impl Relation {
         self as usize
     }
 
+    /// Its shard: the letters of its name. The same in every store, and in every incarnation.
+    #[must_use]
+    pub fn shard(self) -> ShardId {
+        let (name, mut letters) = (self.name().as_bytes(), [0; 16]);
+        letters[..name.len()].copy_from_slice(name);
+        ShardId::new(u128::from_be_bytes(letters))
+    }
+
     /// By what people know it.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -71,6 +81,15 @@ impl Relation {
             Self::Airborne => &[Self::Flights],
             Self::DepartureDelay => &[Self::Flights, Self::Airlines],
             Self::AirborneInRain => &[Self::Airborne, Self::Weather, Self::Flights],
+        }
+    }
+
+    /// Whether it is computed from others.
+    #[must_use]
+    pub const fn is_view(self) -> bool {
+        match self {
+            Self::Airborne | Self::DepartureDelay | Self::AirborneInRain => true,
+            Self::Flights | Self::Airlines | Self::WeatherRemap | Self::Weather => false,
         }
     }
 
@@ -107,6 +126,16 @@ pub fn since_asked_for(relation: Relation, upper: Minute) -> Minute {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_collection_has_a_shard_of_its_own() {
+        let shards = Relation::ALL.map(Relation::shard);
+        let letters = shards.map(|shard| shard.number().to_be_bytes());
+        for (relation, letters) in Relation::ALL.into_iter().zip(letters) {
+            let name = String::from_utf8(letters.to_vec()).unwrap();
+            assert_eq!(name.trim_end_matches('\0'), relation.name());
+        }
+    }
 
     #[test]
     fn each_collection_comes_after_what_it_depends_on() {

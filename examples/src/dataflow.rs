@@ -15,6 +15,7 @@ use crate::data::airline::Carrier;
 use crate::data::flight::{FlightId, FlightRow};
 use crate::ingestion::{Ingestion, RemapInput, WeatherInput};
 use crate::minute::Minute;
+use crate::past::{Past, Update};
 use crate::row::{Row, Rows};
 use crate::timetable::Timetable;
 use crate::views;
@@ -37,27 +38,42 @@ struct Inputs {
 }
 
 impl<'a> Dataflow<'a> {
-    /// Builds the dataflow; `airlines` is written and sealed at once.
+    /// Builds the dataflow, and goes on from `past`: the tables are given what they have, and then
+    /// what happens from where each is written on. The views are computed from where the tables
+    /// begin. `airlines` is written and sealed at once.
+    ///
+    /// Everything is complete up to [`Past::begin`] afterwards.
     #[must_use]
-    pub fn new(data: &'a Data) -> Self {
+    pub fn new(data: &'a Data, past: &Past) -> Self {
         let allocator = Allocator::Thread(Thread::default());
         let mut worker = Worker::new(WorkerConfig::default(), allocator, None);
         let probe = ProbeHandle::new();
-        let (inputs, mut airlines, arrangements) = build(&mut worker, &probe);
+        let (mut inputs, mut airlines, arrangements) = build(&mut worker, past, &probe);
 
-        for airline in &data.airlines {
-            airlines.update((airline.carrier, airline.name.clone()), 1);
+        for relation in Relation::ALL {
+            for (row, at, diff) in past.updates(relation) {
+                inputs.restore(&mut airlines, row, *at, *diff);
+            }
+        }
+        if past.end(Relation::Airlines) == 0 {
+            for airline in &data.airlines {
+                airlines.update((airline.carrier, airline.name.clone()), 1);
+            }
         }
         airlines.close();
 
-        Self {
+        let mut dataflow = Self {
             worker,
             inputs,
             probe,
             arrangements,
-            timetable: Timetable::new(&data.flights),
-            ingestion: Ingestion::new(&data.weather),
+            timetable: Timetable::starting_at(&data.flights, past.end(Relation::Flights)),
+            ingestion: Ingestion::new(&data.weather, past),
+        };
+        if past.begin() > 0 {
+            dataflow.advance(past.begin());
         }
+        dataflow
     }
 
     /// Writes what happens before the minute `upper`, and waits until all views have seen it.
@@ -109,10 +125,10 @@ impl<'a> Dataflow<'a> {
         self.arrangement(relation).needed()
     }
 
-    /// How many updates `relation` has seen.
-    #[must_use]
-    pub fn taken_in(&self, relation: Relation) -> u64 {
-        self.arrangements[relation.index()].taken_in()
+    /// Takes the updates of `relation` before the minute `upper` that are still to be written. All
+    /// must be complete up to there.
+    pub fn take_unwritten(&mut self, relation: Relation, upper: Minute) -> Vec<Update> {
+        self.arrangement(relation).take_unwritten(upper)
     }
 
     fn arrangement(&mut self, relation: Relation) -> &mut dyn Arrangement {
@@ -121,6 +137,18 @@ impl<'a> Dataflow<'a> {
 }
 
 impl Inputs {
+    /// Gives a table an update that was written before.
+    fn restore(&mut self, airlines: &mut AirlinesInput, row: &Row, at: Minute, diff: Diff) {
+        match row {
+            Row::Flight(id, flight) => self.flights.update_at((*id, *flight), at, diff),
+            Row::Airline(code, name) => airlines.update_at((*code, name.clone()), at, diff),
+            Row::Offset(offset) => self.weather_remap.update_at(((), *offset), at, diff),
+            Row::Weather(origin, weather) => self.weather.update_at((*origin, *weather), at, diff),
+            // Views are computed, not restored.
+            Row::Airborne(..) | Row::Delay(..) => {}
+        }
+    }
+
     fn advance_to(&mut self, upper: Minute) {
         self.flights.advance_to(upper);
         self.flights.flush();
@@ -131,47 +159,71 @@ impl Inputs {
     }
 }
 
-type Built = (
-    Inputs,
-    InputSession<Minute, (Carrier, String), Diff>,
-    Vec<Box<dyn Arrangement>>,
-);
+type AirlinesInput = InputSession<Minute, (Carrier, String), Diff>;
 
-fn build(worker: &mut Worker, probe: &ProbeHandle<Minute>) -> Built {
+type Built = (Inputs, AirlinesInput, Vec<Box<dyn Arrangement>>);
+
+fn build(worker: &mut Worker, past: &Past, probe: &ProbeHandle<Minute>) -> Built {
+    let written = |relation| past.end(relation);
     worker.dataflow::<Minute, _, _>(|scope| {
         let (flights_input, flights) = scope.new_collection();
         let (airlines_input, airlines) = scope.new_collection();
         let (remap_input, remap) = scope.new_collection();
         let (weather_input, weather) = scope.new_collection();
 
-        let (flights, flights_arranged) =
-            Index::build(flights, "flights", probe, |id, row| Row::Flight(*id, *row));
+        let (flights, flights_arranged) = Index::build(
+            flights,
+            "flights",
+            written(Relation::Flights),
+            probe,
+            |id, row| Row::Flight(*id, *row),
+        );
         let (airlines, airlines_arranged) = Index::build(
             airlines,
             "airlines",
+            written(Relation::Airlines),
             probe,
             |code: &Carrier, name: &String| Row::Airline(*code, name.clone()),
         );
-        let (remap, _) = Index::build(remap, "weather_remap", probe, |(), offset| {
-            Row::Offset(*offset)
-        });
-        let (weather, weather_arranged) = Index::build(weather, "weather", probe, |origin, row| {
-            Row::Weather(*origin, *row)
-        });
+        let (remap, _) = Index::build(
+            remap,
+            "weather_remap",
+            written(Relation::WeatherRemap),
+            probe,
+            |(), offset| Row::Offset(*offset),
+        );
+        let (weather, weather_arranged) = Index::build(
+            weather,
+            "weather",
+            written(Relation::Weather),
+            probe,
+            |origin, row| Row::Weather(*origin, *row),
+        );
 
         let airborne = views::airborne(&flights_arranged);
-        let (airborne, airborne_arranged) =
-            Index::build(airborne, "airborne", probe, |origin, n| {
-                Row::Airborne(*origin, *n)
-            });
+        let (airborne, airborne_arranged) = Index::build(
+            airborne,
+            "airborne",
+            written(Relation::Airborne),
+            probe,
+            |origin, n| Row::Airborne(*origin, *n),
+        );
         let delay = views::departure_delay(&flights_arranged, &airlines_arranged);
-        let (delay, _) = Index::build(delay, "departure_delay", probe, |name: &String, delay| {
-            Row::Delay(name.clone(), *delay)
-        });
+        let (delay, _) = Index::build(
+            delay,
+            "departure_delay",
+            written(Relation::DepartureDelay),
+            probe,
+            |name: &String, delay| Row::Delay(name.clone(), *delay),
+        );
         let rain = views::airborne_in_rain(&airborne_arranged, &weather_arranged);
-        let (rain, _) = Index::build(rain, "airborne_in_rain", probe, |origin, n| {
-            Row::Airborne(*origin, *n)
-        });
+        let (rain, _) = Index::build(
+            rain,
+            "airborne_in_rain",
+            written(Relation::AirborneInRain),
+            probe,
+            |origin, n| Row::Airborne(*origin, *n),
+        );
 
         let inputs = Inputs {
             flights: flights_input,
@@ -192,74 +244,4 @@ fn build(worker: &mut Worker, probe: &ProbeHandle<Minute>) -> Built {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::catalog::since_asked_for;
-    use crate::data::tests::year;
-    use crate::minute::DAY;
-    use crate::oracle::Oracle;
-
-    fn compact_all(dataflow: &mut Dataflow<'_>, upper: Minute) {
-        for relation in Relation::ALL {
-            let since = Antichain::from_elem(since_asked_for(relation, upper));
-            dataflow.compact(relation, &since);
-        }
-    }
-
-    /// Replays `days`, each collection compacted to a day before its upper.
-    fn replayed(days: Minute) -> Dataflow<'static> {
-        let mut dataflow = Dataflow::new(year());
-        for upper in (60..=days * DAY).step_by(60) {
-            dataflow.advance(upper);
-            compact_all(&mut dataflow, upper);
-        }
-        dataflow
-    }
-
-    #[test]
-    fn every_collection_reads_right_from_since_to_upper() {
-        let (mut dataflow, oracle) = (replayed(8), Oracle::new(year()));
-        for relation in Relation::ALL {
-            for as_of in [7 * DAY, 7 * DAY + 1, 7 * DAY + 777, 8 * DAY - 1] {
-                let rows = dataflow.read(relation, as_of);
-                assert_eq!(
-                    rows,
-                    oracle.rows(relation, as_of),
-                    "{relation:?} as of {as_of}"
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn what_lies_before_since_is_really_forgotten() {
-        let (mut dataflow, oracle) = (replayed(8), Oracle::new(year()));
-        for relation in [
-            Relation::Flights,
-            Relation::Airborne,
-            Relation::DepartureDelay,
-        ] {
-            let forgotten = dataflow.read(relation, 4 * DAY);
-            assert_ne!(forgotten, oracle.rows(relation, 4 * DAY), "{relation:?}");
-        }
-    }
-
-    #[test]
-    fn the_history_that_is_kept_does_not_grow_with_time() {
-        let kept = |days| replayed(days).kept(Relation::Flights);
-        assert!(kept(40) < 2 * kept(10));
-    }
-
-    #[test]
-    fn uppers_are_what_was_written_and_airlines_is_sealed() {
-        let mut dataflow = replayed(1);
-        for relation in Relation::ALL {
-            let upper = dataflow.upper(relation);
-            if relation.is_sealed() {
-                assert!(upper.is_empty());
-            } else {
-                assert_eq!(upper, Antichain::from_elem(DAY), "{relation:?}");
-            }
-        }
-    }
-}
+mod tests;

@@ -1,11 +1,12 @@
 //! Lowwater, as this controller embeds it.
 
 use std::io;
+use std::time::Duration;
 
 use lowwater::{
     AcquireError, Client, CloneError, Collection, Config, CreateError, Description, DowngradeError,
-    Engine, EngineThread, LookupError, MemoryStorage, PolicyError, ReadHold, ReadPolicy,
-    ReportError, StopReason, Upper, WaitError,
+    Engine, EngineThread, LookupError, PolicyError, ReadHold, ReadPolicy, ReportError,
+    SetPoliciesError, Since, Start, StopError, StopReason, Storage, Upper, WaitError,
 };
 use timely::progress::Antichain;
 
@@ -14,6 +15,10 @@ use crate::minute::Minute;
 
 /// A token that keeps a collection readable from a minute on.
 pub type Hold = ReadHold<u64, Minute>;
+
+/// How long the engine tries to make its last sinces durable when it is stopped: a database that is
+/// started anew is back by then.
+const STOP_WITHIN: Duration = Duration::from_secs(10);
 
 /// A running engine that knows all collections of the catalog.
 pub struct Embedding {
@@ -24,23 +29,45 @@ pub struct Embedding {
 }
 
 impl Embedding {
-    /// Starts the engine on a thread of its own, and creates all collections in one batch.
+    /// Starts the engine on a thread of its own, and creates all collections in one batch, on their
+    /// shards in `storage`. Each stays where its shard is until it is told to
+    /// [follow its policy](Self::follow_policies).
     ///
     /// # Errors
     /// When the engine cannot start, or refuses a collection.
-    pub fn start() -> Result<Self, EmbeddingError> {
-        let (engine, client) = Engine::new(Config::default(), MemoryStorage::new())?;
+    pub fn start(storage: impl Storage<Minute>) -> Result<Self, EmbeddingError> {
+        let config = Config {
+            stop_within: STOP_WITHIN,
+            ..Config::default()
+        };
+        let (engine, client) = Engine::new(config, storage)?;
         let thread = engine.spawn()?;
-        let descriptions = Relation::ALL
-            .into_iter()
-            .map(description)
-            .collect::<Result<_, _>>()?;
+        let descriptions = Relation::ALL.into_iter().map(description).collect();
         let collections = client.create(descriptions).wait()?;
         Ok(Self {
             client,
             thread,
             collections,
         })
+    }
+
+    /// Has every collection keep what its policy asks for from now on, and no more than that.
+    ///
+    /// # Errors
+    /// When the engine has stopped.
+    pub fn follow_policies(&self) -> Result<(), EmbeddingError> {
+        let policy = ReadPolicy::lag_writes_by(KEPT, 1)?;
+        let policies = Relation::ALL.map(|relation| (relation.id(), policy.clone()));
+        Ok(self.client.set_policies(policies.into()).wait()?)
+    }
+
+    /// Holds all of `relations` where each can still be read: nothing of them is lost meanwhile.
+    ///
+    /// # Errors
+    /// When the engine has stopped.
+    pub fn hold_all_of(&self, relations: &[Relation]) -> Result<Vec<Hold>, EmbeddingError> {
+        let wanted = relations.iter().map(|of| (of.id(), Start::Earliest));
+        Ok(self.client.acquire_each(wanted.collect()).wait()?)
     }
 
     /// The way to the engine.
@@ -95,13 +122,14 @@ impl Embedding {
     }
 }
 
-fn description(relation: Relation) -> Result<Description<u64, Minute>, PolicyError> {
-    let dependencies = relation
-        .depends_on()
-        .iter()
-        .map(|dependency| dependency.id());
-    let policy = ReadPolicy::lag_writes_by(KEPT, 1)?;
-    Ok(Description::new(relation.id(), policy).depends_on(dependencies))
+fn description(relation: Relation) -> Description<u64, Minute> {
+    let dependencies = relation.depends_on().iter().map(|of| of.id());
+    let stay = ReadPolicy::NoPolicy {
+        initial_since: Since::minimum(),
+    };
+    Description::new(relation.id(), stay)
+        .depends_on(dependencies)
+        .shard(relation.shard())
 }
 
 /// The engine did not do what it was asked to.
@@ -113,6 +141,9 @@ pub enum EmbeddingError {
     /// The policy that the catalog wants makes no sense.
     #[error(transparent)]
     Policy(#[from] PolicyError),
+    /// The policies were not taken.
+    #[error("setting policies: {0}")]
+    Policies(#[from] SetPoliciesError<u64>),
     /// A collection was refused.
     #[error("creating the collections: {0}")]
     Create(#[from] CreateError<u64, Minute>),
@@ -137,4 +168,7 @@ pub enum EmbeddingError {
     /// It stopped of itself.
     #[error(transparent)]
     Stopped(#[from] StopReason),
+    /// Stopping left something undone.
+    #[error("stopping: {0}")]
+    Stopping(#[from] StopError),
 }

@@ -1,21 +1,86 @@
 //! What the user may choose.
 
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::path::PathBuf;
 
-use clap::Parser;
 use clap::error::ErrorKind;
+use clap::{Args, Parser, Subcommand};
 
 use crate::data::Data;
+use crate::location::{Location, LocationArgs};
 use crate::minute::{DAY, Minute, YEAR_DAYS};
 
 /// Replays the flights that left New York in 2013 through Lowwater, and checks what readers read.
 ///
-/// History is kept exactly as long as the policies ask for it or a reader holds it. The summary
-/// goes to standard error; what probes read goes to standard output, one JSON line each. The exit
-/// code is 1 if any reading was wrong or any hold leaked, and 2 for bad options or missing data.
-#[derive(Clone, Debug, PartialEq, Eq, Parser)]
-#[command(name = "controller", version, max_term_width = 100)]
+/// History is kept exactly as long as the policies ask for it or a reader holds it, in durable
+/// shards: started again on the same store, the replay goes on where it was, however it ended. The
+/// summary goes to standard error; what probes read goes to standard output, one JSON line each.
+/// The exit code is 1 if any reading was wrong or any hold leaked, 2 for bad options, missing data
+/// or a probe that cannot be read any more, and 3 if what is asked of a store cannot be read.
+#[derive(Clone, Debug, Parser)]
+#[command(
+    name = "controller",
+    version,
+    max_term_width = 100,
+    args_conflicts_with_subcommands = true,
+    subcommand_value_name = "COMMAND"
+)]
+struct CommandLine {
+    #[command(subcommand)]
+    instead: Option<Instead>,
+    #[command(flatten)]
+    replay: ReplayArgs,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum Instead {
+    /// Print the views as of a minute, straight from a store, as one JSON line.
+    ///
+    /// Nothing is written, and nobody is waited for: if the minute lies before since, or is not yet
+    /// written, what is printed says so, with since and upper, and the exit code is 3.
+    Ask(AskArgs),
+}
+
+#[derive(Clone, Debug, Args)]
+struct AskArgs {
+    #[command(flatten)]
+    location: LocationArgs,
+
+    /// As of when.
+    #[arg(long, value_name = "MINUTE")]
+    at: Minute,
+}
+
+#[derive(Clone, Debug, Args)]
+struct ReplayArgs {
+    #[command(flatten)]
+    location: LocationArgs,
+
+    #[command(flatten)]
+    options: Options,
+}
+
+/// What the user wants.
+#[derive(Clone, Debug)]
+pub enum Request {
+    /// To replay the year, or some days of it.
+    Replay(Options, Location),
+    /// To read the views from a store.
+    Ask(Ask),
+}
+
+/// What is to be read from a store.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    /// Where the store is.
+    pub location: Location,
+    /// As of when.
+    pub at: Minute,
+}
+
+/// What may be chosen about a replay.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
 pub struct Options {
     /// How many days of the year to replay.
     #[arg(
@@ -60,7 +125,7 @@ pub enum Refusal {
     Bad(String),
 }
 
-impl Options {
+impl Request {
     /// Understands the arguments of the command line; the first is the name of the program.
     ///
     /// # Errors
@@ -68,23 +133,34 @@ impl Options {
     pub fn parse_args(
         args: impl IntoIterator<Item = impl Into<OsString> + Clone>,
     ) -> Result<Self, Refusal> {
-        let options = Self::try_parse_from(args).map_err(|error| {
-            let text = error.to_string();
-            if matches!(
-                error.kind(),
-                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
-            ) {
-                Refusal::Help(text)
-            } else {
-                Refusal::Bad(first_line(&text))
+        let line = CommandLine::try_parse_from(args).map_err(|error| refusal(&error))?;
+        match line.instead {
+            Some(Instead::Ask(AskArgs { location, at })) => match location.try_into() {
+                Ok(Location::Fresh) => Err(bad("ask needs a --store")),
+                Ok(Location::Memory) => Err(bad("what is in memory can be asked by nobody else")),
+                Ok(location @ (Location::Folder(_) | Location::Postgres { .. })) => {
+                    Ok(Self::Ask(Ask { location, at }))
+                }
+                Err(error) => Err(bad(error)),
+            },
+            None => {
+                let ReplayArgs { location, options } = line.replay;
+                let location = location.try_into().map_err(bad)?;
+                options.check()?;
+                Ok(Self::Replay(options, location))
             }
-        })?;
-        let end = options.end();
-        match options.probes.iter().find(|probe| **probe >= end) {
-            Some(probe) => Err(Refusal::Bad(format!(
-                "error: the probe at minute {probe} is not before the end of the replay at {end}"
+        }
+    }
+}
+
+impl Options {
+    fn check(&self) -> Result<(), Refusal> {
+        let end = self.end();
+        match self.probes.iter().find(|probe| **probe >= end) {
+            Some(probe) => Err(bad(format!(
+                "the probe at minute {probe} is not before the end of the replay at {end}"
             ))),
-            None => Ok(options),
+            None => Ok(()),
         }
     }
 
@@ -93,6 +169,29 @@ impl Options {
     pub fn end(&self) -> Minute {
         self.days * DAY
     }
+}
+
+fn refusal(error: &clap::Error) -> Refusal {
+    let text = error.to_string();
+    let kind = error.kind();
+    if matches!(kind, ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        Refusal::Help(text)
+    } else if kind == ErrorKind::MissingRequiredArgument {
+        Refusal::Bad(lines_in_one(&text))
+    } else {
+        Refusal::Bad(first_line(&text))
+    }
+}
+
+fn bad(what: impl Display) -> Refusal {
+    Refusal::Bad(format!("error: {what}"))
+}
+
+/// The first sentence, which names what is missing in the lines that follow.
+fn lines_in_one(text: &str) -> String {
+    let lines = text.lines().map(str::trim);
+    let lines: Vec<_> = lines.take_while(|line| !line.is_empty()).collect();
+    lines.join(" ")
 }
 
 fn first_line(text: &str) -> String {
@@ -107,7 +206,14 @@ mod tests {
     use super::*;
 
     fn parsed(args: &[&str]) -> Result<Options, Refusal> {
-        Options::parse_args(std::iter::once(&"controller").chain(args))
+        match request(args)? {
+            Request::Replay(options, _) => Ok(options),
+            Request::Ask(ask) => panic!("{ask:?} is no replay"),
+        }
+    }
+
+    fn request(args: &[&str]) -> Result<Request, Refusal> {
+        Request::parse_args(std::iter::once(&"controller").chain(args))
     }
 
     #[test]
@@ -136,6 +242,13 @@ mod tests {
             ),
             (&["--speed", "9"], "--speed"),
             (&["fast"], "fast"),
+            (&["--blobs", "parts"], "--blobs"),
+            (&["--store", "postgres://me@here/this"], "--blobs"),
+            (&["ask", "--at", "7"], "--store"),
+            (&["ask", "--store", "memory", "--at", "7"], "memory"),
+            (&["ask", "--store", "folder"], "--at"),
+            (&["ask", "--store", "folder", "--at", "-7"], "-7"),
+            (&["--days", "7", "ask", "--store", "f", "--at", "7"], "ask"),
         ] {
             let Err(Refusal::Bad(line)) = parsed(args) else {
                 panic!("{args:?} was taken")
@@ -151,6 +264,15 @@ mod tests {
     fn the_last_minute_can_be_probed_and_twice() {
         let options = parsed(&["--days", "1", "--probe", "1439", "--probe", "1439"]).unwrap();
         assert_eq!(options.probes, [1439, 1439]);
+    }
+
+    #[test]
+    fn a_store_can_be_asked_instead() {
+        let Ok(Request::Ask(ask)) = request(&["ask", "--store", "folder", "--at", "7"]) else {
+            panic!("it was not understood")
+        };
+        assert_eq!(ask.at, 7);
+        assert!(matches!(ask.location, Location::Folder(folder) if folder.ends_with("folder")));
     }
 
     #[test]

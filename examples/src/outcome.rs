@@ -9,17 +9,25 @@ use crate::course::Course;
 use crate::latency::Latency;
 use crate::minute::Minute;
 use crate::probe::Reading;
+use crate::store::{Space, Store};
 use crate::tally::Tally;
+use crate::trouble::ReplayError;
 
 /// What a replay has done and seen.
 #[derive(Debug)]
 pub struct Outcome {
+    /// Up to which minute everything was written at the start.
+    pub from: Minute,
+    /// Up to which minute everything is written now.
+    pub now: Minute,
     /// In the order of [`Relation::ALL`].
     pub relations: Vec<RelationOutcome>,
     /// How often uppers were reported.
     pub ticks: u64,
     /// How long it took from the report until the sinces had moved.
     pub tick: Latency,
+    /// How long it took to append to all shards.
+    pub append: Latency,
     /// What readers and probes did, together.
     pub tally: Tally,
     /// What the probes found.
@@ -28,6 +36,8 @@ pub struct Outcome {
     pub airborne_at_end: i64,
     /// How long it all took.
     pub elapsed: Duration,
+    /// What the store took, and takes.
+    pub space: Space,
     /// The way of since and upper, if it was to be drawn.
     pub course: Option<Course>,
 }
@@ -37,14 +47,16 @@ pub struct Outcome {
 pub struct RelationOutcome {
     /// Which.
     pub relation: Relation,
-    /// How many updates it has seen.
+    /// How many updates were written.
     pub updates: u64,
     /// How many of them were kept at most.
     pub kept_most: usize,
     /// How many the since at the end still keeps apart.
     pub kept_at_end: usize,
-    /// Its since at the end.
+    /// Its since at the end, as the engine has planned it.
     pub since: Antichain<Minute>,
+    /// Its since at the end, as its shard has it.
+    pub durable_since: Antichain<Minute>,
     /// What its since should be at the end, now that nobody holds anything.
     pub since_asked_for: Antichain<Minute>,
     /// Its upper at the end.
@@ -57,6 +69,12 @@ impl RelationOutcome {
     pub fn leaked(&self) -> bool {
         self.since != self.since_asked_for
     }
+
+    /// Whether its shard could still be read from another minute on than planned.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.durable_since != self.since
+    }
 }
 
 impl Outcome {
@@ -64,6 +82,23 @@ impl Outcome {
     #[must_use]
     pub fn is_good(&self) -> bool {
         let dropped = self.tally.taken == self.tally.dropped;
-        self.tally.wrong == 0 && dropped && !self.relations.iter().any(RelationOutcome::leaked)
+        let is_good = |relation: &RelationOutcome| !relation.leaked() && !relation.is_behind();
+        self.tally.wrong == 0 && dropped && self.relations.iter().all(is_good)
+    }
+
+    /// Looks what has become of the store, now that the engine has stopped, and tidies it up.
+    ///
+    /// # Errors
+    /// When the store does not answer for a while.
+    pub fn settle(mut self, store: &Store) -> Result<Self, ReplayError> {
+        for of_one in &mut self.relations {
+            of_one.durable_since = store.window(of_one.relation)?.since.into_frontier();
+        }
+        self.space.held_most = self.space.held_most.max(store.held()?);
+        store.tidy()?;
+        self.space.held_at_end = store.held()?;
+        self.space.written = store.written();
+        self.space.on_disk_at_end = store.on_disk();
+        Ok(self)
     }
 }

@@ -151,6 +151,7 @@ mod tests {
             updates: 1,
             kept_most: 1,
             kept_at_end: 1,
+            durable_since: Antichain::from_elem(0),
             since: Antichain::from_elem(0),
             since_asked_for: Antichain::from_elem(0),
             upper: Antichain::new(),

@@ -1,17 +1,16 @@
 //! Holds on all three views at a minute that the user chose, kept to the end of the replay.
 
-use std::collections::BTreeMap;
-
-use lowwater::Since;
+use lowwater::{AcquireError, Since};
 use serde::Serialize;
 
 use crate::catalog::Relation;
 use crate::dataflow::Dataflow;
 use crate::embedding::{Embedding, EmbeddingError, Hold};
+use crate::findings::Findings;
 use crate::minute::Minute;
 use crate::oracle::Oracle;
-use crate::row::{Delay, Row};
 use crate::tally::Tally;
+use crate::trouble::ReplayError;
 
 /// The probes of a replay.
 pub struct Probes {
@@ -32,12 +31,9 @@ struct Probe {
 pub struct Reading {
     /// As of when.
     pub minute: Minute,
-    /// Flights in the air, by origin.
-    pub airborne: BTreeMap<String, i64>,
-    /// Flights departed and their delays, by airline.
-    pub departure_delay: BTreeMap<String, Delay>,
-    /// Flights in the air, by origin, where it is wet.
-    pub airborne_in_rain: BTreeMap<String, i64>,
+    /// What the views said.
+    #[serde(flatten)]
+    pub findings: Findings,
     /// The least since of the three views just before the probe's release.
     pub since_before_release: Option<Minute>,
     /// The least since of the three views just after it.
@@ -55,20 +51,27 @@ impl Probes {
         }
     }
 
-    /// Takes the holds of all probes before `upper`: it is about to be reported.
+    /// Takes the holds of all probes before `upper`: it is about to be reported, or was found in the
+    /// store.
     ///
     /// # Errors
-    /// When the engine refuses a hold.
+    /// When a minute cannot be read any more, or the engine has stopped.
     pub fn take_before(
         &mut self,
         upper: Minute,
         embedding: &Embedding,
         tally: &mut Tally,
-    ) -> Result<(), EmbeddingError> {
+    ) -> Result<(), ReplayError> {
         let ids = Relation::VIEWS.map(Relation::id);
         while let Some(minute) = self.ahead.pop_if(|minute| *minute < upper) {
-            let at = Since::at(minute);
-            let holds = tally.ask(|| embedding.client().acquire_many_at(&ids, at).wait())?;
+            let asked = || embedding.client().acquire_many_at(&ids, Since::at(minute));
+            let holds = tally.ask(|| asked().wait()).map_err(|error| match error {
+                AcquireError::TooEarly { since, .. } => ReplayError::Unreadable { minute, since },
+                AcquireError::UnknownCollection(_)
+                | AcquireError::Dropped(_)
+                | AcquireError::TooManyHolds(_)
+                | AcquireError::Stopped(_) => EmbeddingError::from(error).into(),
+            })?;
             self.held.push(Probe { minute, holds });
         }
         Ok(())
@@ -104,39 +107,16 @@ fn read(
 ) -> Reading {
     let mut reading = Reading {
         minute,
-        airborne: BTreeMap::new(),
-        departure_delay: BTreeMap::new(),
-        airborne_in_rain: BTreeMap::new(),
+        findings: Findings::default(),
         since_before_release: None,
         since_after_release: None,
     };
     for view in Relation::VIEWS {
         let rows = dataflow.read(view, minute);
         tally.check(view, minute, &rows, oracle);
-        for (row, _) in rows {
-            reading.put(view, row);
-        }
+        reading.findings.put(view, rows);
     }
     reading
-}
-
-impl Reading {
-    fn put(&mut self, view: Relation, row: Row) {
-        match row {
-            Row::Airborne(origin, count) if view == Relation::AirborneInRain => {
-                self.airborne_in_rain.insert(origin.to_string(), count);
-            }
-            Row::Airborne(origin, count) => {
-                self.airborne.insert(origin.to_string(), count);
-            }
-            Row::Delay(name, delay) => {
-                self.departure_delay.insert(name, delay);
-            }
-            Row::Flight(..) | Row::Airline(..) | Row::Offset(_) | Row::Weather(..) => {
-                unreachable!("{} has no such rows", view.name())
-            }
-        }
-    }
 }
 
 fn least_since(embedding: &Embedding) -> Result<Option<Minute>, EmbeddingError> {

@@ -6,13 +6,17 @@ use std::io::{self, IsTerminal, Write};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::ask::{Answer, ask};
 use crate::data::Data;
+use crate::location::Location;
 use crate::minute::DAY;
-use crate::options::{Options, Refusal};
+use crate::options::{Ask, Options, Refusal, Request};
 use crate::outcome::Outcome;
 use crate::plot;
 use crate::replay::{Sabotage, replay};
 use crate::report::Report;
+use crate::store::Store;
+use crate::trouble::ReplayError;
 
 /// All was well.
 pub const GOOD: u8 = 0;
@@ -20,8 +24,11 @@ pub const GOOD: u8 = 0;
 /// A reading was wrong, a hold leaked, or the replay did not come to its end.
 pub const BAD: u8 = 1;
 
-/// There was nothing to replay: bad options, or no data.
+/// There was nothing to replay: bad options, no data, no store, or a probe that cannot be read.
 pub const REFUSED: u8 = 2;
+
+/// What a store was asked for lies before its since, or is not yet written.
+pub const UNREADABLE: u8 = 3;
 
 /// Runs the controller and gives its exit code. `out` gets what the probes read, and `err` all
 /// that is meant for people.
@@ -32,8 +39,7 @@ pub fn run(
     err: &mut dyn Write,
 ) -> u8 {
     match try_run(args, sabotage, out, err) {
-        Ok(true) => GOOD,
-        Ok(false) => BAD,
+        Ok(code) => code,
         Err(Failure::Help(text)) => {
             // Whoever closes the pipe while we help needs no more help.
             drop(write!(err, "{text}"));
@@ -62,47 +68,70 @@ impl<E: std::error::Error + 'static> From<E> for Failure {
     }
 }
 
+fn refused(error: &dyn std::error::Error) -> Failure {
+    Failure::Refused(format!("error: {error}"))
+}
+
 fn try_run(
     args: impl IntoIterator<Item = impl Into<OsString> + Clone>,
     sabotage: Sabotage,
     out: &mut dyn Write,
     err: &mut dyn Write,
-) -> Result<bool, Failure> {
-    let options = Options::parse_args(args).map_err(|refusal| match refusal {
+) -> Result<u8, Failure> {
+    let request = Request::parse_args(args).map_err(|refusal| match refusal {
         Refusal::Help(text) => Failure::Help(text),
         Refusal::Bad(line) => Failure::Refused(line),
     })?;
-    let refused = |error: &dyn std::error::Error| Failure::Refused(format!("error: {error}"));
+    match request {
+        Request::Replay(options, location) => try_replay(&options, &location, sabotage, out, err),
+        Request::Ask(ask) => try_ask(&ask, out),
+    }
+}
+
+fn try_ask(Ask { location, at }: &Ask, out: &mut dyn Write) -> Result<u8, Failure> {
+    let store = Store::open_to_ask(location).map_err(|error| refused(&error))?;
+    let answer = ask(&store, *at)?;
+    serde_json::to_writer(&mut *out, &answer)?;
+    writeln!(out)?;
+    out.flush()?;
+    Ok(match answer {
+        Answer::Found(_) => GOOD,
+        Answer::Refused(_) => UNREADABLE,
+    })
+}
+
+fn try_replay(
+    options: &Options,
+    location: &Location,
+    sabotage: Sabotage,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> Result<u8, Failure> {
     let data = Data::load(&options.data).map_err(|error| refused(&error))?;
-    let plot = open_plot(&options)?;
+    let plot = open_plot(options)?;
+    let store = Store::open(location).map_err(|error| refused(&error))?;
+    if let (Location::Fresh, Some(folder)) = (location, store.folder()) {
+        writeln!(err, "The store is in {}", folder.display())?;
+    }
 
     let bar = progress_bar(options.days);
-    let outcome = replay(&options, &data, sabotage, &mut |minute| {
+    let outcome = replay(options, &data, &store, sabotage, &mut |minute| {
         bar.set_position(minute / DAY)
     });
     bar.finish_and_clear();
-    let outcome = outcome?;
+    let outcome = outcome.map_err(|error| match error {
+        ReplayError::Unreadable { .. } => refused(&error),
+        ReplayError::Embedding(_) | ReplayError::Store(_) => error.into(),
+    })?;
 
     write_probes(out, &outcome)?;
     if let (Some(mut file), Some(course)) = (plot, &outcome.course) {
-        write!(
-            file,
-            "{}",
-            plot::Plot {
-                course,
-                relations: &outcome.relations
-            }
-        )?;
+        let relations = &outcome.relations;
+        write!(file, "{}", plot::Plot { course, relations })?;
     }
-    write!(
-        err,
-        "{}",
-        Report {
-            options: &options,
-            outcome: &outcome
-        }
-    )?;
-    Ok(outcome.is_good())
+    let outcome = &outcome;
+    write!(err, "{}", Report { options, outcome })?;
+    Ok(if outcome.is_good() { GOOD } else { BAD })
 }
 
 /// Opened before the replay begins, so that nobody waits for a picture that cannot be written.

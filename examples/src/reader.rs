@@ -1,7 +1,10 @@
 //! Threads that keep taking holds, reading as of a time that they hold, and dropping.
+//!
+//! They read from the shards, and every other time from the arrangements, at the desk.
 
 use std::array;
 use std::iter::Cycle;
+use std::time::{Duration, Instant};
 
 use lowwater::{AcquireError, Since};
 use timely::progress::Antichain;
@@ -11,13 +14,26 @@ use crate::desk::Visitor;
 use crate::embedding::{Embedding, EmbeddingError, Hold};
 use crate::minute::Minute;
 use crate::oracle::Oracle;
+use crate::store::{Reading, Store, StoreError};
 use crate::tally::Tally;
+use crate::trouble::ReplayError;
+
+/// Of the time that has passed, at most one part in so many goes to reading shards, for each
+/// reader. A probe keeps a long history, which every reading has to walk through.
+const READING_SHARE: u32 = 12;
 
 /// One such thread.
 pub struct Reader<'a> {
     embedding: &'a Embedding,
     oracle: &'a Oracle<'a>,
+    store: &'a Store,
     visitor: Visitor,
+    /// Whether it reads at the desk the next time.
+    desk_is_next: bool,
+    /// Since when it reads.
+    begin: Instant,
+    /// How long it took to read shards.
+    reading: Duration,
     random: fastrand::Rng,
     /// What it takes its next holds by.
     ways: Cycle<array::IntoIter<Way, { Way::ALL.len() }>>,
@@ -61,6 +77,7 @@ impl<'a> Reader<'a> {
     pub fn new(
         embedding: &'a Embedding,
         oracle: &'a Oracle<'a>,
+        store: &'a Store,
         visitor: Visitor,
         seed: u16,
     ) -> Self {
@@ -69,7 +86,11 @@ impl<'a> Reader<'a> {
         Self {
             embedding,
             oracle,
+            store,
             visitor,
+            begin: Instant::now(),
+            reading: Duration::ZERO,
+            desk_is_next: seed.is_multiple_of(2),
             random: fastrand::Rng::with_seed(u64::from(seed)),
             ways: ways.into_iter().cycle(),
             tally: Tally::default(),
@@ -79,8 +100,8 @@ impl<'a> Reader<'a> {
     /// Reads until the desk closes.
     ///
     /// # Errors
-    /// When the engine refuses what it must not refuse.
-    pub fn run(mut self) -> Result<Tally, EmbeddingError> {
+    /// When the engine refuses what it must not refuse, or the store does not answer.
+    pub fn run(mut self) -> Result<Tally, ReplayError> {
         self.wait_for_something_to_read()?;
         while self.read_once()? {}
         Ok(self.tally)
@@ -98,7 +119,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Takes holds, reads what they hold, and drops them. Says whether the desk is open.
-    fn read_once(&mut self) -> Result<bool, EmbeddingError> {
+    fn read_once(&mut self) -> Result<bool, ReplayError> {
         let way = self.ways.next().expect("the ways never end");
         let relations = self.relations(way);
         let holds = match self.take(way, &relations) {
@@ -108,20 +129,53 @@ impl<'a> Reader<'a> {
                 self.tally.refused += 1;
                 return Ok(true);
             }
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.into()),
         };
         let as_of = self.time_within(way, &relations, &holds);
-        let answer = self.visitor.ask(relations.clone(), as_of);
-        if let Some(answer) = &answer {
-            for (relation, rows) in relations.into_iter().zip(&answer.rows) {
-                self.tally.check(relation, as_of, rows, self.oracle);
-            }
-            self.tally.at_since += answer.at_since;
-        }
+        let is_open = if self.desk_is_next || self.has_read_long() {
+            self.read_at_desk(relations, as_of)
+        } else {
+            self.read_shards(&relations, as_of)?;
+            true
+        };
+        self.desk_is_next = !self.desk_is_next;
         for hold in holds {
             self.tally.release(hold);
         }
-        Ok(answer.is_some())
+        Ok(is_open)
+    }
+
+    /// Reads what the dataflow has arranged. Says whether the desk is open.
+    fn read_at_desk(&mut self, relations: Vec<Relation>, as_of: Minute) -> bool {
+        let Some(answer) = self.visitor.ask(relations.clone(), as_of) else {
+            return false;
+        };
+        for (relation, rows) in relations.into_iter().zip(&answer.rows) {
+            self.tally.check(relation, as_of, rows, self.oracle);
+        }
+        self.tally.at_since += answer.at_since;
+        true
+    }
+
+    /// Reads snapshots of the shards; what is held must not be refused.
+    fn read_shards(&mut self, relations: &[Relation], as_of: Minute) -> Result<(), StoreError> {
+        let begin = Instant::now();
+        for relation in relations.iter().copied() {
+            let since = self.embedding.collection(relation).since();
+            self.tally.at_since += u64::from(since == Since::at(as_of));
+            match self.store.read(relation, as_of)? {
+                Reading::Rows(rows) => self.tally.check(relation, as_of, &rows, self.oracle),
+                Reading::Refused(_) => self.tally.refuse(relation, as_of),
+            }
+            self.tally.from_shards += 1;
+        }
+        self.reading += begin.elapsed();
+        Ok(())
+    }
+
+    /// Whether it has taken more than its share of the time to read shards.
+    fn has_read_long(&self) -> bool {
+        self.reading * READING_SHARE > self.begin.elapsed()
     }
 
     fn relations(&mut self, way: Way) -> Vec<Relation> {
@@ -166,7 +220,7 @@ impl<'a> Reader<'a> {
         let mut clone = self.tally.take(|| hold.try_clone())?;
         let to = self
             .random
-            .u64(start(&clone)..=self.last_complete(relations));
+            .u64(start_of(&clone)..=self.last_complete(relations));
         clone.downgrade(Since::at(to))?;
         self.tally.release(hold);
         Ok(clone)
@@ -187,7 +241,7 @@ impl<'a> Reader<'a> {
 
     /// A time at which the holds allow to read; more often than not the earliest one.
     fn time_within(&mut self, way: Way, relations: &[Relation], holds: &[Hold]) -> Minute {
-        let from = holds.iter().map(start).max().unwrap_or(0);
+        let from = holds.iter().map(start_of).max().unwrap_or(0);
         let to = self.last_complete(relations).max(from);
         match way {
             Way::Earliest => from,
@@ -221,7 +275,7 @@ impl<'a> Reader<'a> {
 }
 
 /// The earliest minute that a hold keeps readable.
-fn start(hold: &Hold) -> Minute {
+pub(crate) fn start_of(hold: &Hold) -> Minute {
     earliest(hold.since()).expect("a hold that is live holds a time")
 }
 

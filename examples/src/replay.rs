@@ -18,15 +18,17 @@ use crate::options::Options;
 use crate::oracle::Oracle;
 use crate::outcome::{Outcome, RelationOutcome};
 use crate::probe::Probes;
-use crate::reader::Reader;
+use crate::reader::{Reader, start_of};
 use crate::row::Row;
+use crate::store::{Space, Store, StoreError, Writers};
 use crate::tally::Tally;
+use crate::trouble::ReplayError;
 
 /// So many questions of readers are answered in a day of the replay at least, be it ever so fast.
 const QUESTIONS_PER_DAY_MIN: u64 = 4;
 
 /// So many at most, be the readers ever so eager.
-const QUESTIONS_PER_DAY_MAX: u64 = 400;
+const QUESTIONS_PER_DAY_MAX: u64 = 40;
 
 /// Of the time that has passed, at most one part in so many goes to questions beyond the least. A
 /// probe keeps a long history, which every reading has to walk through.
@@ -45,24 +47,26 @@ pub enum Sabotage {
     StopEngine,
 }
 
-/// Replays the first days of the year. `progress` is told the minute that was reached.
+/// Replays the first days of the year, from where the store is. `progress` is told the minute that
+/// was reached.
 ///
 /// # Errors
-/// When the engine does not do what it is asked to.
+/// When the engine or the store does not do what it is asked to.
 pub fn replay(
     options: &Options,
     data: &Data,
+    store: &Store,
     sabotage: Sabotage,
     progress: &mut dyn FnMut(Minute),
-) -> Result<Outcome, EmbeddingError> {
+) -> Result<Outcome, ReplayError> {
     let oracle = Oracle::new(data);
-    let embedding = Embedding::start()?;
+    let embedding = Embedding::start(store.storage(store.take_over()?))?;
     let (desk, entrance) = desk::open();
 
-    let mut replay = Replay::new(options, data, &embedding, sabotage);
+    let mut replay = Replay::start(options, data, store, &embedding, sabotage)?;
     let tallies = thread::scope(|scope| {
         let readers: Vec<_> = (0..options.readers)
-            .map(|seed| Reader::new(&embedding, &oracle, entrance.visitor(), seed))
+            .map(|seed| Reader::new(&embedding, &oracle, store, entrance.visitor(), seed))
             .map(|reader| scope.spawn(move || reader.run()))
             .collect();
         drop(entrance);
@@ -86,21 +90,29 @@ pub fn replay(
 
     let outcome = replay.finish(&oracle)?;
     embedding.stop()?;
-    Ok(outcome)
+    outcome.settle(store)
 }
 
 struct Replay<'a> {
     options: &'a Options,
     embedding: &'a Embedding,
+    store: &'a Store,
+    writers: Writers<'a>,
     dataflow: Dataflow<'a>,
+    /// Where the store was at the start: up to there everything was written.
+    from: Minute,
+    /// How far the replay has come.
+    now: Minute,
     sabotage: Sabotage,
     probes: Probes,
     demonstrations: Vec<Demonstration>,
     tally: Tally,
     ticks: u64,
     tick: Latency,
+    append: Latency,
     /// In the order of [`Relation::ALL`].
     kept_most: [usize; Relation::ALL.len()],
+    held_most: u64,
     course: Option<Course>,
     /// How many questions were answered.
     answered: u64,
@@ -110,56 +122,103 @@ struct Replay<'a> {
 }
 
 impl<'a> Replay<'a> {
-    fn new(
+    /// Goes on where the store is: takes the holds that are due, loads what the tables have, and
+    /// brings to one minute what was left at different ones.
+    fn start(
         options: &'a Options,
         data: &'a Data,
+        store: &'a Store,
         embedding: &'a Embedding,
         sabotage: Sabotage,
-    ) -> Self {
+    ) -> Result<Self, ReplayError> {
+        let begin = Instant::now();
+        let (mut tally, mut probes) = (Tally::default(), Probes::new(options.probes.clone()));
+        let writers = store.writers()?;
+        let holds = embedding.hold_all_of(&Relation::ALL)?;
+        let since = |relation: Relation| start_of(&holds[relation.index()]);
+        let past = store.past(&writers, since)?;
+        // Before the policies have a say: after a kill, the store may have more than they ask for.
+        probes.take_before(past.begin(), embedding, &mut tally)?;
+        embedding.follow_policies()?;
+        drop(holds);
+
         let drawn = options.plot.is_some();
-        Self {
+        let end = options.end().max(past.reached());
+        let mut replay = Self {
             options,
             embedding,
-            dataflow: Dataflow::new(data),
+            store,
+            writers,
+            dataflow: Dataflow::new(data, &past),
+            from: past.begin(),
+            now: past.begin(),
             sabotage,
-            probes: Probes::new(options.probes.clone()),
+            probes,
             demonstrations: if drawn {
-                demonstrations(options.end())
+                demonstrations(end)
             } else {
                 Vec::new()
             },
-            tally: Tally::default(),
+            tally,
             ticks: 0,
             tick: Latency::default(),
+            append: Latency::default(),
             kept_most: [0; Relation::ALL.len()],
-            course: drawn.then(|| Course::new(options.end())),
+            held_most: 0,
+            course: drawn.then(|| Course::new(end)),
             answered: 0,
             answering: Duration::ZERO,
-            begin: Instant::now(),
+            begin,
+        };
+        if past.begin() < past.reached() {
+            replay.tick(past.reached())?;
         }
+        Ok(replay)
     }
 
     /// To the end of the replay; then the desk closes.
-    fn run(&mut self, desk: Desk, progress: &mut dyn FnMut(Minute)) -> Result<(), EmbeddingError> {
+    fn run(&mut self, desk: Desk, progress: &mut dyn FnMut(Minute)) -> Result<(), ReplayError> {
         let end = self.options.end();
-        let mut upper = 0;
-        while upper < end {
-            upper = end.min(upper + self.options.step);
-            self.take_holds(upper)?;
-            self.dataflow.advance(upper);
-            self.report()?;
-            Relation::ALL
-                .into_iter()
-                .for_each(|relation| self.compact(relation));
-            self.observe(upper);
-            self.answer(&desk, upper);
-            progress(upper);
+        while self.now < end {
+            self.tick(end.min(self.now + self.options.step))?;
+            self.answer(&desk);
+            progress(self.now);
         }
         Ok(())
     }
 
+    /// One step: everything is written up to `upper`, reported, and compacted.
+    fn tick(&mut self, upper: Minute) -> Result<(), ReplayError> {
+        self.take_holds(upper)?;
+        self.dataflow.advance(upper);
+        self.write(upper)?;
+        self.report()?;
+        Relation::ALL
+            .into_iter()
+            .for_each(|relation| self.compact(relation));
+        let days = (self.now / DAY, upper / DAY);
+        self.now = upper;
+        self.observe();
+        if days.0 < days.1 {
+            self.held_most = self.held_most.max(self.store.held()?);
+        }
+        Ok(())
+    }
+
+    /// Appends to all shards in one transaction what has come out of the dataflow.
+    fn write(&mut self, upper: Minute) -> Result<(), StoreError> {
+        let Self {
+            dataflow,
+            writers,
+            append,
+            ..
+        } = self;
+        let updates = Relation::ALL.map(|relation| dataflow.take_unwritten(relation, upper));
+        append.of(|| writers.append(upper, updates))
+    }
+
     /// Takes, and drops, the holds that are due before `upper` is reported.
-    fn take_holds(&mut self, upper: Minute) -> Result<(), EmbeddingError> {
+    fn take_holds(&mut self, upper: Minute) -> Result<(), ReplayError> {
         self.probes
             .take_before(upper, self.embedding, &mut self.tally)?;
         for demonstration in &mut self.demonstrations {
@@ -174,17 +233,22 @@ impl<'a> Replay<'a> {
         Ok(())
     }
 
-    fn sabotage_halfway(&mut self) -> Result<(), EmbeddingError> {
+    fn sabotage_halfway(&mut self) -> Result<(), ReplayError> {
         match self.sabotage {
             Sabotage::None | Sabotage::CompactTooFar => {}
             Sabotage::LeakHold => {
                 self.sabotage = Sabotage::None;
                 let flights = self.embedding.collection(Relation::Flights);
-                std::mem::forget(self.tally.take(|| flights.acquire())?);
+                let hold = self.tally.take(|| flights.acquire());
+                std::mem::forget(hold.map_err(EmbeddingError::from)?);
             }
             Sabotage::StopEngine => {
                 self.sabotage = Sabotage::None;
-                self.embedding.client().stop().wait()?;
+                self.embedding
+                    .client()
+                    .stop()
+                    .wait()
+                    .map_err(EmbeddingError::from)?;
             }
         }
         Ok(())
@@ -193,12 +257,12 @@ impl<'a> Replay<'a> {
     fn report(&mut self) -> Result<(), EmbeddingError> {
         let Self {
             embedding,
-            dataflow,
+            writers,
             tick,
             ..
         } = self;
         self.ticks += 1;
-        tick.of(|| embedding.report(|relation| dataflow.upper(relation)))
+        tick.of(|| embedding.report(|relation| writers.upper(relation).clone()))
     }
 
     /// Lets the arrangement of `relation` forget what the engine says may be forgotten by now, and
@@ -211,31 +275,32 @@ impl<'a> Replay<'a> {
         self.dataflow.compact(relation, &since);
     }
 
-    fn observe(&mut self, upper: Minute) {
+    fn observe(&mut self) {
         for relation in Relation::ALL {
             let most = &mut self.kept_most[relation.index()];
             *most = self.dataflow.kept(relation).max(*most);
         }
         if let Some(course) = &mut self.course {
-            course.observe(upper, self.embedding);
+            course.observe(self.now, self.embedding);
         }
     }
 
     /// Answers readers: as many as the day asks for, and more if they wait and there is time.
-    fn answer(&mut self, desk: &Desk, upper: Minute) {
+    fn answer(&mut self, desk: &Desk) {
+        let passed = self.now - self.from;
         let least = if self.options.readers == 0 {
             0
         } else {
             QUESTIONS_PER_DAY_MIN
         };
-        while self.answered < upper * least / DAY {
+        while self.answered < passed * least / DAY {
             let Ok(question) = desk.next() else {
                 // All readers have left; they say why when they are joined.
                 return;
             };
             self.answer_one(question);
         }
-        while self.answered < upper * QUESTIONS_PER_DAY_MAX / DAY
+        while self.answered < passed * QUESTIONS_PER_DAY_MAX / DAY
             && self.answering * ANSWERING_SHARE <= self.begin.elapsed()
             && let Some(question) = desk.waiting()
         {
@@ -256,11 +321,11 @@ impl<'a> Replay<'a> {
     }
 
     /// Reads and releases the probes; then nobody holds anything.
-    fn finish(mut self, oracle: &Oracle<'_>) -> Result<Outcome, EmbeddingError> {
-        let end = self.options.end();
+    fn finish(mut self, oracle: &Oracle<'_>) -> Result<Outcome, ReplayError> {
         let Self {
             mut dataflow,
             embedding,
+            writers,
             mut tally,
             ..
         } = self;
@@ -274,29 +339,37 @@ impl<'a> Replay<'a> {
         for (relation, since) in Relation::ALL.into_iter().zip(&sinces) {
             dataflow.compact(relation, since);
         }
-        let airborne_at_end = airborne(&mut dataflow, end - 1);
+        let airborne_at_end = airborne(&mut dataflow, self.now - 1);
 
         let relations = Relation::ALL
             .into_iter()
             .zip(sinces)
             .map(|(relation, since)| RelationOutcome {
                 relation,
-                updates: dataflow.taken_in(relation),
+                updates: writers.updates(relation),
                 kept_most: self.kept_most[relation.index()],
                 kept_at_end: dataflow.needed(relation),
+                durable_since: since.clone(),
                 since,
-                since_asked_for: Antichain::from_elem(since_asked_for(relation, end)),
+                since_asked_for: Antichain::from_elem(since_asked_for(relation, self.now)),
                 upper: embedding.collection(relation).upper().into_frontier(),
             })
             .collect();
         Ok(Outcome {
+            from: self.from,
+            now: self.now,
             relations,
             ticks: self.ticks,
             tick: self.tick,
+            append: self.append,
             tally,
             probes,
             airborne_at_end,
             elapsed: self.begin.elapsed(),
+            space: Space {
+                held_most: self.held_most,
+                ..Space::default()
+            },
             course: self.course,
         })
     }

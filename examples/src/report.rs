@@ -9,6 +9,8 @@ use crate::latency::Latency;
 use crate::minute::{DAY, HOUR, Minute};
 use crate::options::Options;
 use crate::outcome::{Outcome, RelationOutcome};
+use crate::store::Space;
+use crate::tally::{Wrong, WrongReading};
 
 /// An outcome, to be written as text.
 pub struct Report<'a> {
@@ -23,6 +25,7 @@ impl Display for Report<'_> {
         self.heading(f)?;
         self.collections(f)?;
         self.readings(f)?;
+        self.space(f)?;
         self.latencies(f)?;
         self.verdict(f)
     }
@@ -34,10 +37,18 @@ impl Report<'_> {
         let days = counted(options.days, "day");
         let step = counted(options.step, "minute");
         let seconds = outcome.elapsed.as_secs_f64();
-        writeln!(
-            f,
-            "Replayed {days} of 2013 in steps of {step}, in {seconds:.1} seconds.\n"
-        )
+        let from = outcome.from;
+        if options.end() <= from {
+            return writeln!(
+                f,
+                "The store is at minute {from}: {days} of 2013 are behind it.\n"
+            );
+        }
+        write!(f, "Replayed {days} of 2013 in steps of {step}, ")?;
+        if from > 0 {
+            write!(f, "going on from minute {from}, ")?;
+        }
+        writeln!(f, "in {seconds:.1} seconds.\n")
     }
 
     fn collections(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -86,6 +97,12 @@ impl Report<'_> {
         writeln!(
             f,
             "{:<24}{:>12}",
+            "  from shards",
+            grouped(tally.from_shards)
+        )?;
+        writeln!(
+            f,
+            "{:<24}{:>12}",
             "  exactly at since",
             grouped(tally.at_since)
         )?;
@@ -93,8 +110,39 @@ impl Report<'_> {
         writeln!(f, "{:<24}{:>12}\n", "airborne at the end", airborne_at_end)
     }
 
+    fn space(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Outcome {
+            relations, space, ..
+        } = self.outcome;
+        let updates = relations.iter().map(|relation| relation.updates).sum();
+        let Space {
+            written,
+            held_most,
+            held_at_end,
+            on_disk_at_end,
+        } = space;
+        writeln!(f, "{:<24}{:>12}", "updates written", grouped(updates))?;
+        writeln!(f, "{:<24}{:>12}", "bytes written", grouped(*written))?;
+        writeln!(f, "{:<24}{:>12}", "bytes held at most", grouped(*held_most))?;
+        writeln!(
+            f,
+            "{:<24}{:>12}",
+            "bytes held at the end",
+            grouped(*held_at_end)
+        )?;
+        if let Some(bytes) = on_disk_at_end {
+            writeln!(f, "{:<24}{:>12}", "bytes on disk", grouped(*bytes))?;
+        }
+        writeln!(f)
+    }
+
     fn latencies(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Outcome { tally, tick, .. } = self.outcome;
+        let Outcome {
+            tally,
+            tick,
+            append,
+            ..
+        } = self.outcome;
         writeln!(
             f,
             "{:<10}{:>11}{:>11}{:>11}{:>11}{:>11}",
@@ -103,6 +151,7 @@ impl Report<'_> {
         latency(f, "acquire", &tally.acquire)?;
         latency(f, "  asked", &tally.acquire_asked)?;
         latency(f, "release", &tally.release)?;
+        latency(f, "append", append)?;
         latency(f, "tick", tick)?;
         writeln!(f)
     }
@@ -112,14 +161,22 @@ impl Report<'_> {
             tally, relations, ..
         } = self.outcome;
         for wrong in &tally.examples {
-            writeln!(
-                f,
-                "WRONG: {} as of minute {} has {} rows, not the {} that the tables say",
-                wrong.relation.name(),
-                wrong.as_of,
-                wrong.rows,
-                wrong.rows_expected,
-            )?;
+            let WrongReading {
+                relation,
+                as_of,
+                what,
+            } = wrong;
+            write!(f, "WRONG: {} as of minute {as_of} ", relation.name())?;
+            match what {
+                Wrong::Rows {
+                    rows,
+                    rows_expected,
+                } => writeln!(
+                    f,
+                    "has {rows} rows, not the {rows_expected} that the tables say"
+                )?,
+                Wrong::Refused => writeln!(f, "cannot be read, though it was held")?,
+            }
         }
         let kept_back = tally.taken - tally.dropped;
         if kept_back > 0 {
@@ -137,6 +194,14 @@ impl Report<'_> {
                 f,
                 "LEAKED: {} is at {since}, its policy asks for {asked}",
                 relation.name()
+            )?;
+        }
+        for behind in relations.iter().filter(|relation| relation.is_behind()) {
+            let (planned, durable) = (minute(&behind.since), minute(&behind.durable_since));
+            writeln!(
+                f,
+                "NOT DURABLE: {} is at {planned}, its shard at {durable}",
+                behind.relation.name()
             )?;
         }
         if self.outcome.is_good() {

@@ -21,6 +21,8 @@ pub struct Tally {
     pub refused: u64,
     /// Collections that were read and compared.
     pub readings: u64,
+    /// Those of them that came from shards, and not from the arrangements.
+    pub from_shards: u64,
     /// Those of them at the very since of the collection.
     pub at_since: u64,
     /// Those of them that were not what the tables say.
@@ -42,10 +44,22 @@ pub struct WrongReading {
     pub relation: Relation,
     /// As of when.
     pub as_of: Minute,
-    /// How many rows it had.
-    pub rows: usize,
-    /// How many rows it should have had.
-    pub rows_expected: usize,
+    /// What was wrong.
+    pub what: Wrong,
+}
+
+/// What is wrong about a reading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wrong {
+    /// It had other rows.
+    Rows {
+        /// How many it had.
+        rows: usize,
+        /// How many it should have had.
+        rows_expected: usize,
+    },
+    /// It was refused, though what was asked for was held.
+    Refused,
 }
 
 impl Tally {
@@ -80,16 +94,32 @@ impl Tally {
         self.readings += 1;
         let expected = oracle.rows(relation, as_of);
         if *rows != expected {
-            self.wrong += 1;
-            if self.examples.len() < EXAMPLES_MAX {
-                let (rows, rows_expected) = (rows.len(), expected.len());
-                self.examples.push(WrongReading {
-                    relation,
-                    as_of,
+            let (rows, rows_expected) = (rows.len(), expected.len());
+            self.went_wrong(WrongReading {
+                relation,
+                as_of,
+                what: Wrong::Rows {
                     rows,
                     rows_expected,
-                });
-            }
+                },
+            });
+        }
+    }
+
+    /// A reading was refused though the time was held.
+    pub fn refuse(&mut self, relation: Relation, as_of: Minute) {
+        self.readings += 1;
+        self.went_wrong(WrongReading {
+            relation,
+            as_of,
+            what: Wrong::Refused,
+        });
+    }
+
+    fn went_wrong(&mut self, wrong: WrongReading) {
+        self.wrong += 1;
+        if self.examples.len() < EXAMPLES_MAX {
+            self.examples.push(wrong);
         }
     }
 
@@ -99,6 +129,7 @@ impl Tally {
         self.dropped += other.dropped;
         self.refused += other.refused;
         self.readings += other.readings;
+        self.from_shards += other.from_shards;
         self.at_since += other.at_since;
         self.wrong += other.wrong;
         self.examples.extend(other.examples);

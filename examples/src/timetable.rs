@@ -41,6 +41,14 @@ impl<'a> Timetable<'a> {
         }
     }
 
+    /// From the minute `from` on: what happens before is known.
+    #[must_use]
+    pub fn starting_at(flights: &'a [Flight], from: Minute) -> Self {
+        let mut timetable = Self::new(flights);
+        while timetable.next_before(from).is_some() {}
+        timetable
+    }
+
     /// The next change, if it happens before the minute `before`.
     pub fn next_before(&mut self, before: Minute) -> Option<Change> {
         let announced = self.flights.get(self.announce).map(Flight::announced);

@@ -5,8 +5,11 @@
 use std::process::{Command, Output};
 
 fn controller(args: &[&str]) -> Output {
+    // Where the fresh folder of a run is made, and left behind.
+    let temporary = tempfile::tempdir().unwrap();
     Command::new(env!("CARGO_BIN_EXE_controller"))
         .args(args)
+        .env("TMPDIR", temporary.path())
         .output()
         .unwrap()
 }
@@ -172,6 +175,18 @@ fn bad_options_and_missing_data_get_one_line_and_exit_code_2() {
         &["--unknown"],
         &["--data", "/nowhere"],
         &["--days", "1", "--plot", "/nowhere/plot.svg"],
+        &["--days", "1", "--store", "/dev/null/store"],
+        &[
+            "--days",
+            "1",
+            "--store",
+            "postgres://127.0.0.1:1/none",
+            "--blobs",
+            "/dev/null/parts",
+        ],
+        &["--blobs", "parts"],
+        &["ask", "--at", "7"],
+        &["ask", "--store", "/nowhere", "--at", "7"],
     ] {
         let output = controller(args);
         assert_eq!(code(&output), 2, "{args:?}");

@@ -6,7 +6,7 @@ use lowwater_controller::program::{BAD, GOOD, run};
 use lowwater_controller::replay::Sabotage;
 
 fn exit_code(sabotage: Sabotage) -> (u8, String) {
-    let args = ["controller", "--days", "4"];
+    let args = ["controller", "--days", "4", "--store", "memory"];
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let code = run(args, sabotage, &mut out, &mut err);
     (code, String::from_utf8(err).unwrap())

@@ -131,10 +131,12 @@ mod pin;
 mod published;
 mod directory;
 mod sequence;
+mod figure;
 mod sync;
 
 pub use channel::{Closed, Receiver, Sender, Sleep, Wake, channel};
 pub use directory::Directory;
+pub use figure::Figure;
 pub use pin::{CellId, Freed, Handle, Owner, Pin, PinError, Shape, Slot, Table};
 pub use published::read_all;
 pub use sequence::Sequence;

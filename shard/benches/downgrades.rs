@@ -83,6 +83,7 @@ fn one_by_one(runtime: &Runtime, store: &dyn Consensus, shards: u64, seen: &mut 
                 log: LogId::data(ShardId::new(shard.into())),
                 seen: (*seen > 0).then(|| SeqNo::new(*seen)),
                 data: data.clone().into(),
+                keep_from: None,
             };
             let outcomes = store.commit(None, vec![offer]).await.unwrap();
             black_box(outcomes.unwrap());

@@ -102,6 +102,10 @@ pub struct Offer {
     pub seen: Option<SeqNo>,
     /// What is to be the next version.
     pub data: Bytes,
+    /// The versions before this one are no longer needed: they are forgotten in the same
+    /// transaction, at least if the offer is taken. Never more than
+    /// [`truncate`](Consensus::truncate) would, nor the version that is offered.
+    pub keep_from: Option<SeqNo>,
 }
 
 impl Offer {

@@ -8,7 +8,7 @@
 //! version   = magic, format, log, coordinates, nonce, body, checksum
 //! magic     = "LWlg"
 //! format    = 1 byte, 2
-//! log       = 1 byte, 1: sinces, 2: data
+//! log       = 1 byte, 1: sinces, 2: data, 3: metadata
 //! coordinates = 1 byte, how many a time has
 //! nonce     = 16 bytes, drawn anew for each attempt to write
 //! body      = 0, count, that many changes       (a difference)
@@ -37,10 +37,14 @@
 //!           change = 0, schema | 1, upper, list of content
 //!                  | 2, first batch, last batch, since, list of content
 //!                  | 3, list of id | 4, count | 5 (buried) | 6, floor: version
+//!
+//! metadata: record = version, list of owned, list of id, list of id   (waiting; transactions)
+//!           owned = name: bytes, id             change = 0, list of name | 1, list of id
+//!                                                      | 2, list of owned | 3, list of id | 4, id
 //! ```
 //!
 //! Format 1 had no floor, no begun and no checksum of what is stored: it is read as if those were
-//! 0, 1 and not known. It is no longer written.
+//! 0, 1 and not known; of metadata it knew nothing. It is no longer written.
 //!
 //! Numbers of several bytes are little-endian, except in the name of a log and in the number of a
 //! version, which only the checksum covers. What is stored stays readable: another format gets
@@ -49,6 +53,7 @@
 mod bytes;
 mod since;
 mod data;
+mod metadata;
 
 use ::bytes::Bytes;
 

@@ -4,6 +4,8 @@ use std::fmt;
 
 use lowwater::ShardId;
 
+pub use lowwater::Epoch;
+
 macro_rules! number {
     ($(#[$docs:meta])* $name:ident($number:ty)) => {
         $(#[$docs])*
@@ -77,11 +79,6 @@ macro_rules! random_id {
 }
 
 number! {
-    /// The number of a controller's incarnation; the higher one wins.
-    Epoch(u64)
-}
-
-number! {
     /// The number of a version of a log: the first is 1, each next one greater by 1.
     SeqNo(u64)
 }
@@ -150,13 +147,15 @@ impl SeqNo {
     }
 }
 
-/// Which of a shard's two logs.
+/// Which of a shard's two logs, or the store's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum LogKind {
     /// Who keeps the shard readable, from when on: narrow, moves often.
     Since,
     /// What is written, and how far: carries data.
     Data,
+    /// Which collection owns which shard: one log for the whole store.
+    Metadata,
 }
 
 /// Names a log of versions in a [`Consensus`](crate::consensus::Consensus) store.
@@ -188,6 +187,15 @@ impl LogId {
         }
     }
 
+    /// The log of the store's metadata.
+    pub fn metadata() -> Self {
+        LogId {
+            // It belongs to none. A shard of this name would do no harm: its logs are of other kinds.
+            shard: ShardId::new(0),
+            kind: LogKind::Metadata,
+        }
+    }
+
     /// The name as stores keep it; in the same order as the names themselves.
     pub fn to_bytes(self) -> [u8; Self::BYTES] {
         let mut bytes = [0; Self::BYTES];
@@ -214,6 +222,7 @@ impl LogKind {
         match self {
             LogKind::Since => 1,
             LogKind::Data => 2,
+            LogKind::Metadata => 3,
         }
     }
 
@@ -221,6 +230,7 @@ impl LogKind {
         match code {
             1 => Some(LogKind::Since),
             2 => Some(LogKind::Data),
+            3 => Some(LogKind::Metadata),
             _ => None,
         }
     }
@@ -253,12 +263,13 @@ impl fmt::Display for PartName {
     }
 }
 
-/// Written as the shard, a slash and `since` or `data`.
+/// Written as the shard, a slash and `since` or `data`; `metadata` for that of the store.
 impl fmt::Display for LogId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match self.kind {
             LogKind::Since => "since",
             LogKind::Data => "data",
+            LogKind::Metadata => return f.write_str("metadata"),
         };
         write!(f, "{}/{kind}", self.shard)
     }

@@ -9,7 +9,10 @@
 //! - [`consensus`]: the stores: memory, SQLite, PostgreSQL.
 //! - [`Log`], [`Transactor`]: a log as a process sees it, and commands carried out on many logs in
 //!   one transaction, exactly once whatever becomes of the answers.
+//! - [`metadata`]: which collection owns which shard, changed inside the embedder's transactions.
+//! - [`tables`]: tables that commit together.
 //! - [`ShardStorage`]: all of it behind an engine.
+//! - [`collections`]: what a controller embeds: an engine, shards, metadata, and finalization.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -43,6 +46,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod folder;
 mod time;
 mod id;
 mod schema;
@@ -55,8 +59,12 @@ pub mod format;
 pub mod consensus;
 mod log;
 mod transact;
+pub mod metadata;
 mod hub;
 mod storage;
+mod standby;
+pub mod collections;
+pub mod tables;
 mod shards;
 mod append;
 mod writer;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use lowwater::{ShardId, StorageError, StorageErrorKind};
 
-use crate::consensus::{Offer, Scan, Truncation, Version};
+use crate::consensus::{Offer, Scan, Version};
 use crate::format::{Body, Format, FormatError, decode, encode};
 use crate::id::{LogId, Nonce, SeqNo};
 use crate::record::{Misfit, Record};
@@ -193,7 +193,13 @@ impl<R: Format> Log<R> {
     ///
     /// If the changes were not decided on this record.
     pub fn propose(&self, changes: Vec<R::Change>) -> Proposal<R> {
-        let (seqno, nonce) = (self.next_seqno(), Nonce::random());
+        self.propose_as(Nonce::random(), changes)
+    }
+
+    /// The next version, as the attempt of this name: drawn for it, or for several attempts on as
+    /// many logs.
+    pub(crate) fn propose_as(&self, nonce: Nonce, changes: Vec<R::Change>) -> Proposal<R> {
+        let seqno = self.next_seqno();
         let body = Body::<R>::Difference(changes);
         let mut data = encode(self.id, seqno, nonce, &body);
         let Body::Difference(changes) = body else {
@@ -205,9 +211,14 @@ impl<R: Format> Log<R> {
             apply(&mut next, &changes, seqno).expect(DECIDED);
             data = encode(self.id, seqno, nonce, &Body::Full(next));
         }
-        let (log, seen) = (self.id, self.seen);
+        let offer = Offer {
+            log: self.id,
+            seen: self.seen,
+            data,
+            keep_from: self.keep_from(seqno, is_full),
+        };
         Proposal {
-            offer: Offer { log, seen, data },
+            offer,
             nonce,
             changes,
             is_full,
@@ -240,22 +251,16 @@ impl<R: Format> Log<R> {
             self.difference_bytes += offer.data.len();
         }
         self.seen = Some(seqno);
+        self.truncated = offer.keep_from.unwrap_or(self.truncated);
     }
 
-    /// What can be truncated by now, if it is worth while; it counts as truncated from then on.
-    pub fn truncation(&mut self) -> Option<Truncation> {
-        let seen = self.seen?.number();
-        let kept = SeqNo::new(seen.saturating_sub(VERSIONS_KEPT));
-        let before = self.full.min(kept);
+    /// What can be truncated once the next version is there, if it is worth while.
+    fn keep_from(&self, next: SeqNo, is_full: bool) -> Option<SeqNo> {
+        let kept = SeqNo::new(next.number().saturating_sub(VERSIONS_KEPT));
+        let full = if is_full { next } else { self.full };
+        let before = full.min(kept);
         let gain = before.number().saturating_sub(self.truncated.number());
-        if gain < VERSIONS_KEPT {
-            return None;
-        }
-        self.truncated = before;
-        Some(Truncation {
-            log: self.id,
-            before,
-        })
+        (gain >= VERSIONS_KEPT).then_some(before)
     }
 }
 
@@ -292,13 +297,15 @@ mod tests {
             }
         }
 
-        fn write(&mut self, change: Vec<<SinceRecord<u64> as Record>::Change>) {
+        fn write(&mut self, change: Vec<<SinceRecord<u64> as Record>::Change>) -> Option<SeqNo> {
             let proposal = self.log.propose(change);
+            let keep_from = proposal.offer.keep_from;
             self.versions.push(Version {
                 seqno: proposal.offer.seqno(),
                 data: proposal.offer.data.clone(),
             });
             self.log.accept(proposal);
+            keep_from
         }
 
         fn open(&mut self, reader: u128) {
@@ -307,12 +314,13 @@ mod tests {
             self.write(decided.changes);
         }
 
-        fn downgrade(&mut self, to: u64) {
+        /// Gives what it truncates.
+        fn downgrade(&mut self, to: u64) -> Option<SeqNo> {
             let since = Since::at(to);
             let me = ReaderId::new(1);
             let record = self.log.record();
             let decided = record.compare_and_downgrade(me, EPOCH, EPOCH, &since);
-            self.write(decided.unwrap().changes);
+            self.write(decided.unwrap().changes)
         }
 
         fn bytes(&self) -> usize {
@@ -324,7 +332,7 @@ mod tests {
     fn whoever_reads_a_log_from_anywhere_comes_to_the_record_of_its_writer() {
         let mut written = Written::new();
         (1..=20).for_each(|reader| written.open(reader));
-        (1..=100).for_each(|to| written.downgrade(to));
+        (1..=100).for_each(|to| _ = written.downgrade(to));
         for read_before in 0..=written.versions.len() {
             let mut reader = Sinces::new(ShardId::new(1));
             let (first, rest) = written.versions.split_at(read_before);
@@ -343,7 +351,7 @@ mod tests {
             let mut written = Written::new();
             (1..=readers).for_each(|reader| written.open(reader));
             let before = written.bytes();
-            (1..=10_000).for_each(|to| written.downgrade(to));
+            (1..=10_000).for_each(|to| _ = written.downgrade(to));
             (written.bytes() - before) / 10_000
         };
         let (few, many) = (bytes_per_downgrade(1), bytes_per_downgrade(1_000));
@@ -361,9 +369,8 @@ mod tests {
             (1..=readers).for_each(|reader| written.open(reader));
             let (mut truncated, mut versions_max) = (0, 0);
             for to in 1..=600 {
-                written.downgrade(to);
-                if let Some(truncation) = written.log.truncation() {
-                    let kept = |version: &Version| version.seqno >= truncation.before;
+                if let Some(keep_from) = written.downgrade(to) {
+                    let kept = |version: &Version| version.seqno >= keep_from;
                     written.versions.retain(kept);
                     truncated += 1;
                     versions_max = versions_max.max(written.versions.len());
@@ -387,7 +394,7 @@ mod tests {
     fn a_version_that_is_missing_is_found_out_and_nothing_is_kept() {
         let mut written = Written::new();
         (1..=20).for_each(|reader| written.open(reader));
-        (1..=10).for_each(|to| written.downgrade(to));
+        (1..=10).for_each(|to| _ = written.downgrade(to));
         let missing = written.versions.len() - 2;
         assert!(
             SeqNo::new(missing as u64) > written.log.full,

@@ -58,6 +58,7 @@ use futures_lite::StreamExt;
 use lowwater::ShardId;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
+use parking_lot::Mutex;
 use tokio::task::spawn_blocking;
 
 use crate::id::{PartId, PartName, SchemaId, SeqNo};
@@ -85,6 +86,8 @@ pub struct Parts {
     folder: Option<Arc<Folder>>,
     place: Arc<str>,
     secrets: Secrets,
+    /// How many bytes were written, through this and all its clones.
+    written: Arc<Mutex<u64>>,
 }
 
 /// A part that is stored, whether anything refers to it or not.
@@ -143,7 +146,10 @@ impl Parts {
         let path = self.path(shard, name);
         let put = self.store.put_opts(&path, bytes.clone().into(), options);
         match put.await {
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                *self.written.lock() += bytes.len() as u64;
+                Ok(())
+            }
             // Nobody else has drawn this name: an attempt of ours, whose answer was lost.
             Err(object_store::Error::AlreadyExists { .. }) => {
                 let there = self.get(shard, name).await?;
@@ -155,6 +161,11 @@ impl Parts {
             }
             Err(error) => Err(self.error(name, &error)),
         }
+    }
+
+    /// How many bytes of parts this process has written, through this and all its clones.
+    pub fn bytes_written(&self) -> u64 {
+        *self.written.lock()
     }
 
     /// Reads a part. `schema` is the one that it was written with: see

@@ -1,4 +1,4 @@
-//! A shard's record and its transitions, as pure functions.
+//! Records and their transitions, as pure functions: those of a shard, and the store's metadata.
 //!
 //! A shard has two records, each with a log of its own, because they move at different paces:
 //!
@@ -9,6 +9,8 @@
 //! No rule needs both at one instant, for what one of them relies on in the other never goes back:
 //! a batch that was compacted to a since that was read earlier is compacted no further than the
 //! since is now, and a since or an upper that is `[]` stays so.
+//!
+//! A store has one more, the [`MetadataRecord`]: which collection owns which shard.
 //!
 //! A command is a method that looks at a record and decides: a [`Decision`] is the changes that
 //! carry it out and what the caller is told; a refusal is an error and so has no changes. Records
@@ -23,6 +25,7 @@ mod append;
 mod compaction;
 mod floor;
 mod finalization;
+mod metadata;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -40,6 +43,9 @@ pub use data::{Batch, Content, DataChange, DataRecord, Garbage, Inline, Stored};
 pub use finalization::{Blocked, Buried, EmptyStep};
 pub use floor::PartExpired;
 pub use leased::{LeaseLost, ReaderExists};
+pub use metadata::{
+    MetadataChange, MetadataConflict, MetadataDraft, MetadataRecord, MetadataRefusal, StoredName,
+};
 pub use since::{Critical, Leased, SinceChange, SinceRecord};
 
 /// What a log of versions leads to.

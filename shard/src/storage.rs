@@ -10,7 +10,7 @@ use lowwater::{
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
-use crate::consensus::{Consensus, ConsensusError, Fence};
+use crate::consensus::{Consensus, ConsensusError, Fence, Fenced};
 use crate::hub::{Hub, Shard, Tidings};
 use crate::id::{Epoch, ReaderId};
 use crate::log::Log;
@@ -85,7 +85,7 @@ struct Controller<T: ShardTime> {
     advances: Arc<Tidings<Upper<T>>>,
     reader: ReaderId,
     epoch: Epoch,
-    shards: BTreeMap<ShardId, Opened<T>>,
+    shards: BTreeMap<ShardId, Box<Opened<T>>>,
 }
 
 struct Opened<T: ShardTime> {
@@ -123,7 +123,7 @@ impl<T: ShardTime> Controller<T> {
         };
         for (shard, outcome) in shards.into_iter().zip(&outcomes) {
             if outcome.1.is_ok() {
-                self.shards.insert(outcome.0, shard);
+                self.shards.insert(outcome.0, Box::new(shard));
             }
         }
         request.answer(outcomes);
@@ -149,7 +149,7 @@ impl<T: ShardTime> Controller<T> {
             let data = data_read.remove(&opened.shard.id).unwrap_or(Ok(()));
             data.and(sinces)?;
             Ok(OpenedShard {
-                since: taken.map_err(refused)?,
+                since: taken.map_err(|error| refused(error, epoch))?,
                 upper: opened.shard.upper(),
             })
         });
@@ -158,35 +158,36 @@ impl<T: ShardTime> Controller<T> {
 
     /// Moves sinces, all in one transaction.
     async fn downgrade(&mut self, request: DowngradeSinces<T>) {
-        let mut outcomes = BTreeMap::new();
-        let mut wished = Vec::with_capacity(request.wishes().len());
-        for wish in request.wishes() {
-            // Out of the map while they are worked on; a shard occurs once.
-            match self.shards.remove(&wish.shard) {
-                Some(shard) => wished.push((wish, shard)),
-                None => drop(outcomes.insert(wish.shard, Err(not_opened()))),
-            }
-        }
+        // Out of the map while they are worked on; a shard occurs once.
+        let shard = |wish: &SinceWish<T>| self.shards.remove(&wish.shard);
+        let mut found: Vec<_> = request.wishes().iter().map(shard).collect();
         let (reader, epoch) = (self.reader, self.epoch);
-        let tasks = wished.iter_mut().map(|(wish, shard)| Task {
-            log: &mut shard.since,
-            command: |record: &SinceRecord<T>| {
+        let wished = request.wishes().iter().zip(&mut found);
+        let tasks = wished.filter_map(|(wish, shard)| {
+            let log = &mut shard.as_mut()?.since;
+            let command = |record: &SinceRecord<T>| {
                 record.compare_and_downgrade(reader, epoch, epoch, &wish.since)
-            },
+            };
+            Some(Task { log, command })
         });
         let moved = self.transactor.carry_out_all(tasks.collect()).await;
-        for ((wish, shard), moved) in wished.into_iter().zip(moved) {
-            let moved = moved.map(|moved| where_it_is(wish, moved)).map_err(refused);
+        let mut moved = moved.into_iter();
+        let mut outcomes = Vec::with_capacity(found.len());
+        for (wish, shard) in request.wishes().iter().zip(found) {
+            let Some((shard, moved)) = shard.and_then(|shard| Some((shard, moved.next()?))) else {
+                outcomes.push(Err(not_opened()));
+                continue;
+            };
+            let moved = moved.map(|moved| where_it_is(wish, moved));
+            let moved = moved.map_err(|error| refused(error, epoch));
             // A shard that was given up is never heard of again.
             if !moved.as_ref().is_ok_and(Since::is_gone) {
                 self.shards.insert(wish.shard, shard);
             }
-            outcomes.insert(wish.shard, moved);
+            outcomes.push(moved);
         }
-        request.answer(|wish| {
-            let outcome = outcomes.remove(&wish.shard);
-            outcome.unwrap_or_else(|| Err(not_opened()))
-        });
+        let mut outcomes = outcomes.into_iter();
+        request.answer(|_| outcomes.next().expect("there is one for each wish"));
     }
 
     /// Tells the engine which of its shards were written, and how far.
@@ -208,7 +209,7 @@ impl<T: ShardTime> Controller<T> {
 
 /// Registers the controller's critical since, or stamps the one that a lower epoch has left; says
 /// where it is.
-fn take_charge<T: ShardTime>(
+pub(crate) fn take_charge<T: ShardTime>(
     record: &SinceRecord<T>,
     reader: ReaderId,
     epoch: Epoch,
@@ -250,14 +251,23 @@ fn not_opened() -> StorageError {
     StorageError::new(StorageErrorKind::Reopen, NotOpened)
 }
 
-fn refused<T: ShardTime>(error: CommandError<CriticalError<T>>) -> StorageError {
-    match error {
-        CommandError::Store(StoreTrouble(error)) => error.into(),
-        CommandError::Refused(refusal @ CriticalError::UnknownReader(_)) => {
-            StorageError::new(StorageErrorKind::Reopen, refusal)
+/// Why a command of the controller with this epoch was not carried out.
+fn refused<T: ShardTime>(error: CommandError<CriticalError<T>>, epoch: Epoch) -> StorageError {
+    let kind = match &error {
+        CommandError::Store(StoreTrouble(error)) => return error.clone().into(),
+        CommandError::Fenced(Fenced { by: Some(fence) }) => {
+            StorageErrorKind::Fenced { by: fence.epoch }
         }
-        CommandError::Refused(refusal) => StorageError::new(StorageErrorKind::GiveUp, refusal),
-        CommandError::Fenced(fenced) => StorageError::new(StorageErrorKind::GiveUp, fenced),
-        CommandError::Log(error) => error.into(),
-    }
+        // The shard alone says it as well.
+        CommandError::Refused(CriticalError::EpochMismatch { actual, .. }) if *actual > epoch => {
+            StorageErrorKind::Fenced { by: *actual }
+        }
+        CommandError::Refused(
+            CriticalError::UnknownReader(_) | CriticalError::EpochMismatch { .. },
+        ) => StorageErrorKind::Reopen,
+        CommandError::Refused(CriticalError::EpochGoesBack { .. })
+        | CommandError::Fenced(Fenced { by: None })
+        | CommandError::Log(_) => StorageErrorKind::GiveUp,
+    };
+    StorageError::new(kind, error)
 }

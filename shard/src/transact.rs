@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::consensus::{Consensus, ConsensusError, Fence, Fenced, Offer, Outcome, Scan, Version};
 use crate::format::{Format, nonce};
-use crate::id::SeqNo;
+use crate::id::{Nonce, SeqNo};
 use crate::log::{Log, LogError, LogFault, Proposal};
 use crate::record::Decision;
 
@@ -143,8 +143,10 @@ impl Transactor {
         let mut running: Vec<Running<'_, R, F, O, E>> =
             tasks.into_iter().map(Running::new).collect();
         loop {
+            // One name for all attempts of a transaction, each on another log.
+            let nonce = Nonce::random();
             for task in &mut running {
-                task.decide();
+                task.decide(nonce);
             }
             self.offer(&mut running).await;
             if running.iter().all(|task| task.outcome.is_some()) {
@@ -152,7 +154,6 @@ impl Transactor {
             }
             self.read_again(&mut running).await;
         }
-        self.truncate(&mut running).await;
         let outcomes = running.into_iter().filter_map(|task| task.outcome);
         outcomes.collect()
     }
@@ -190,17 +191,6 @@ impl Transactor {
                     task.outcome = Some(Err(store_trouble(error.clone())));
                 }
             }
-        }
-    }
-
-    async fn truncate<R: Format, F, O, E>(&self, running: &mut [Running<'_, R, F, O, E>]) {
-        let truncations = running.iter_mut().filter_map(|task| task.log.truncation());
-        let truncations: Vec<_> = truncations.collect();
-        if !truncations.is_empty()
-            && let Err(error) = self.store.truncate(truncations).await
-        {
-            // Nobody depends on it; the next truncation takes what this one has left.
-            tracing::debug!(%error, "old versions were not truncated");
         }
     }
 
@@ -268,7 +258,7 @@ impl Transactor {
 }
 
 /// An offer, and the nonce that is in it.
-type Proposed<'a> = (&'a Offer, crate::id::Nonce);
+type Proposed<'a> = (&'a Offer, Nonce);
 
 /// Whether the version that was offered is ours, given the versions from there on; `None` if
 /// nobody's is there.
@@ -334,13 +324,13 @@ where
 
     /// Decides, unless it is over. Where nothing is to be written, nobody checks whether the record
     /// is the latest: it has to be read before.
-    fn decide(&mut self) {
+    fn decide(&mut self, nonce: Nonce) {
         if self.outcome.is_some() {
             return;
         }
         match (self.command)(self.log.record()) {
             Ok(Decision { changes, outcome }) if !changes.is_empty() => {
-                self.decided = Some((self.log.propose(changes), outcome));
+                self.decided = Some((self.log.propose_as(nonce, changes), outcome));
             }
             Ok(Decision { outcome, .. }) if self.is_fresh => self.outcome = Some(Ok(outcome)),
             Err(refusal) if self.is_fresh => {

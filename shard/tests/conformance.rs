@@ -31,6 +31,7 @@ macro_rules! suite {
                 a_scan_gives_what_is_not_truncated
                 truncation_leaves_the_latest_version
                 an_offer_behind_truncated_versions_is_stale
+                an_offer_that_is_taken_truncates
                 a_list_is_in_order_and_in_pages
                 bytes_come_back_as_they_were
                 the_higher_epoch_takes_over
@@ -42,6 +43,7 @@ macro_rules! suite {
             );
             suite!(@tests $new, races,
                 many_writers_of_one_log_lose_nothing
+                writers_that_truncate_as_they_go_lose_nothing
                 overlapping_transactions_lose_nothing
                 nothing_lands_after_a_take_over
                 exactly_one_of_many_takes_over_an_epoch

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lowwater::{
-    Client, Collection, Config, Description, Engine, Event, ReadPolicy, ShardId, Since,
-    StorageErrorKind, Upper,
+    AcquireError, Client, Collection, Config, CreateError, Description, Engine, ReadPolicy,
+    ShardId, Since, StopReason, Upper,
 };
 use lowwater_shard::consensus::embedded::EmbeddedConsensus;
 use lowwater_shard::consensus::{Consensus, Fence};
@@ -188,17 +188,51 @@ fn a_controller_that_was_overtaken_moves_nothing_and_says_why() {
     let folder = TempDir::new().unwrap();
     let old = Controller::start(folder.path(), 1);
     let collections = old.create(1);
-    let mut events = old.client.events();
     let new = Controller::start(folder.path(), 2);
     let uppers = vec![(0, Upper::at(100))];
     old.client.report_uppers(uppers).wait().unwrap();
-    let heard = events.wait().unwrap().event;
-    let Event::SinceNotWritten { error, .. } = heard else {
-        panic!("{heard:?}")
-    };
-    assert_eq!(error.kind(), StorageErrorKind::GiveUp);
-    assert!(error.to_string().contains("epoch 2"), "{error}");
+    let by = Epoch::new(2);
+    let fenced = StopReason::Fenced { by };
+    assert_eq!(old.engine.join(), Err(fenced));
+    let refused = collections[0].acquire().unwrap_err();
+    assert_eq!(refused, AcquireError::Stopped(fenced));
     assert_eq!(collections[0].durable_since(), Since::minimum());
     assert_eq!(durable_since(folder.path(), 0), Since::minimum());
     new.stop();
+}
+
+#[test]
+fn a_controller_that_was_overtaken_opens_nothing() {
+    let folder = TempDir::new().unwrap();
+    let old = Controller::start(folder.path(), 1);
+    let new = Controller::start(folder.path(), 2);
+    let creating = Description::new(7, ReadPolicy::step_back()).shard(ShardId::new(7));
+    let created = old.client.create(vec![creating]).wait();
+    let by = Epoch::new(2);
+    assert!(matches!(
+        created,
+        Err(CreateError::Stopped(StopReason::Fenced { by: it })) if it == by
+    ));
+    assert_eq!(old.engine.join(), Err(StopReason::Fenced { by }));
+    new.stop();
+}
+
+/// The store as a whole knows of nobody else, but the shard does: as where it was copied here.
+#[test]
+fn the_epoch_of_a_shard_alone_says_that_another_controller_drives_it() {
+    let folder = TempDir::new().unwrap();
+    let store = open(folder.path());
+    runtime().block_on(async {
+        let mut log = Log::<SinceRecord<u64>>::new(ShardId::new(0));
+        let other = Transactor::new(store, None);
+        let stamp = |record: &SinceRecord<u64>| -> Result<_, ()> {
+            Ok(record.open_critical(READER, Epoch::new(9)))
+        };
+        other.carry_out(&mut log, stamp).await.unwrap();
+    });
+    let old = Controller::start(folder.path(), 1);
+    let creating = Description::new(0, ReadPolicy::step_back()).shard(ShardId::new(0));
+    assert!(old.client.create(vec![creating]).wait().is_err());
+    let by = Epoch::new(9);
+    assert_eq!(old.engine.join(), Err(StopReason::Fenced { by }));
 }

@@ -33,3 +33,64 @@ impl Default for Config {
         }
     }
 }
+
+/// What may be changed about an engine while it runs. What is not said stays as it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[must_use = "nothing is changed yet"]
+pub struct Parameters {
+    turn_inputs_max: Option<usize>,
+    spin: Option<Duration>,
+    downgrade_interval: Option<Duration>,
+    stop_within: Option<Duration>,
+}
+
+impl Parameters {
+    /// Everything as it is.
+    pub fn new() -> Self {
+        Parameters::default()
+    }
+
+    /// See [`Config::turn_inputs_max`].
+    pub fn turn_inputs_max(mut self, inputs: usize) -> Self {
+        self.turn_inputs_max = Some(inputs);
+        self
+    }
+
+    /// See [`Config::spin`].
+    pub fn spin(mut self, spin: Duration) -> Self {
+        self.spin = Some(spin);
+        self
+    }
+
+    /// See [`Config::downgrade_interval`]. Holds for what waits already, too.
+    pub fn downgrade_interval(mut self, interval: Duration) -> Self {
+        self.downgrade_interval = Some(interval);
+        self
+    }
+
+    /// See [`Config::stop_within`].
+    pub fn stop_within(mut self, within: Duration) -> Self {
+        self.stop_within = Some(within);
+        self
+    }
+
+    /// Changes what was said.
+    pub(super) fn change(self, config: &mut Config) {
+        let Parameters {
+            turn_inputs_max,
+            spin,
+            downgrade_interval,
+            stop_within,
+        } = self;
+        set(&mut config.turn_inputs_max, turn_inputs_max);
+        set(&mut config.spin, spin);
+        set(&mut config.downgrade_interval, downgrade_interval);
+        set(&mut config.stop_within, stop_within);
+    }
+}
+
+fn set<X>(parameter: &mut X, to: Option<X>) {
+    if let Some(to) = to {
+        *parameter = to;
+    }
+}

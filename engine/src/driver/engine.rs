@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,11 +11,11 @@ use lowwater_queue::{Directory, Owner, Receiver, Sequence, Sleep, channel};
 use mio::{Events, Poll, Token, Waker};
 
 use crate::client::Client;
-use crate::command::StopReason;
+use crate::command::{StopError, StopReason};
 use crate::effect::Effect;
 use crate::frontier::Time;
 use crate::hold::Token as HoldToken;
-use crate::id::CollectionId;
+use crate::id::{CollectionId, Epoch};
 use crate::input::{HoldChange, Input};
 use crate::link::{Line, Link};
 use crate::message::{Answer, Message};
@@ -27,6 +27,7 @@ use super::bell::{Bell, Doorbell};
 use super::board::Board;
 use super::config::Config;
 use super::journal::Journal;
+use super::metrics::Gauges;
 use super::replies::Replies;
 use super::stats::Stats;
 use super::thread::EngineThread;
@@ -58,12 +59,14 @@ pub struct Engine<I: CollectionId, T: Time> {
     ages: Ages,
     doorbell: Option<Doorbell>,
     stopping: Option<Stopping>,
+    /// There is nothing to turn any more.
+    has_stopped: bool,
 }
 
 /// Somebody wants the engine to stop.
 struct Stopping {
     deadline: Duration,
-    replies: Vec<Answer<(), StopReason>>,
+    replies: Vec<Answer<(), StopError>>,
 }
 
 /// What a turn leaves.
@@ -96,10 +99,7 @@ impl<I: CollectionId, T: Time> Engine<I, T> {
         }
         let started = Instant::now();
         let (sender, receiver) = channel(Bell::new(started));
-        let line = Arc::new(Line {
-            queue: sender,
-            stopped: OnceLock::new(),
-        });
+        let line = Arc::new(Line::new(sender, Gauges::new(started)));
         let worker = Worker::spawn(&config.thread_name, Arc::clone(&line), storage)?;
         let owner = Owner::new(Arc::clone(&line));
         let link = Arc::new(Link {
@@ -122,6 +122,7 @@ impl<I: CollectionId, T: Time> Engine<I, T> {
             ages: Ages::default(),
             doorbell: None,
             stopping: None,
+            has_stopped: false,
             config,
         };
         Ok((engine, Client::new(link)))
@@ -143,8 +144,9 @@ impl<I: CollectionId, T: Time> Engine<I, T> {
     ///
     /// # Errors
     ///
-    /// The thread could not be made to sleep. A panic of the engine, or in what it was given to
-    /// call, is not passed on: it reaches callers as [`StopReason::Panicked`], and is logged.
+    /// The thread could not be made to sleep. The outcome of its own says whether the engine
+    /// stopped of itself. A panic of the engine, or in what it was given to call, is not passed on:
+    /// it reaches callers as [`StopReason::Panicked`], and is logged.
     pub fn run(self) -> io::Result<Result<(), StopReason>> {
         let poll = self.poll()?;
         Ok(self.run_with(poll))
@@ -163,10 +165,12 @@ impl<I: CollectionId, T: Time> Engine<I, T> {
         let outcome = catch_unwind(AssertUnwindSafe(|| self.turn_until_stopped(&mut poll)));
         if outcome.is_err() {
             tracing::error!("the owner thread has panicked");
-            let _ = self.line.stopped.set(StopReason::Panicked);
+            self.line.stop(StopReason::Panicked);
         }
         // Dropped here, panicked or not: callers are answered, words closed.
-        outcome.map_err(|_| StopReason::Panicked)
+        outcome.map_err(|_| StopReason::Panicked)?;
+        let fenced = self.line.fenced_by();
+        fenced.map_or(Ok(()), |by| Err(StopReason::Fenced { by }))
     }
 
     fn turn_until_stopped(&mut self, poll: &mut Poll) {
@@ -243,6 +247,9 @@ impl<I: CollectionId, T: Time> Engine<I, T> {
     ///
     /// Where the engine has made a mistake; drop it then.
     pub fn turn(&mut self) -> Turned {
+        if self.has_stopped {
+            return Turned::Stopped;
+        }
         let begun = Instant::now();
         if let Some(doorbell) = &mut self.doorbell {
             self.receiver.woke_up();
@@ -256,7 +263,11 @@ impl<I: CollectionId, T: Time> Engine<I, T> {
             self.apply(Input::Tick(now));
             self.settle();
             tracing::trace!(inputs, "turned");
-            self.stats.turned(inputs, begun.elapsed());
+            self.measure(inputs, begun.elapsed());
+        }
+        if self.line.fenced_by().is_some() {
+            self.end();
+            return Turned::Stopped;
         }
         if self.is_over(now) {
             self.finish();
@@ -279,6 +290,13 @@ impl<I: CollectionId, T: Time> Engine<I, T> {
         };
         self.ages.mark(received + depth as u64, now);
         self.stats.queue_found(depth, age);
+        self.line.gauges.turn_begun(now, age);
+    }
+
+    /// Figures of a turn that had something to do.
+    fn measure(&mut self, inputs: u64, took: Duration) {
+        self.stats.turned(inputs, took);
+        self.line.gauges.turned(inputs, took);
     }
 
     fn take_inputs(&mut self) -> u64 {
@@ -358,6 +376,13 @@ impl<I: CollectionId, T: Time> Engine<I, T> {
                 from,
                 reply,
             } => self.journal.ask(ticket, from, reply),
+            Message::Change(parameters, reply) => {
+                parameters.change(&mut self.config);
+                if self.stopping.is_none() {
+                    self.apply(Input::DowngradeInterval(self.config.downgrade_interval));
+                }
+                self.syncs.push(reply);
+            }
             Message::Stop(reply) => self.stop(reply),
         }
     }
@@ -388,6 +413,9 @@ impl<I: CollectionId, T: Time> Engine<I, T> {
     fn settle(&mut self) {
         self.state.settle(&mut self.board, &mut self.effects);
         self.board.end_turn();
+        let (collections, waiting) = (self.state.collections(), self.state.waiting());
+        let gauges = &self.line.gauges;
+        gauges.found(collections, waiting, self.state.downgrades());
         let mut effects = std::mem::take(&mut self.effects);
         for effect in effects.drain(..) {
             match effect {
@@ -396,8 +424,10 @@ impl<I: CollectionId, T: Time> Engine<I, T> {
                 Effect::DowngradeSinces(wishes) => self.worker.downgrade(wishes),
                 Effect::Event(event) => {
                     tracing::warn!(?event, "event");
+                    self.line.gauges.noted_event();
                     self.journal.note(event);
                 }
+                Effect::Fenced(by) => self.fenced(by),
             }
         }
         self.effects = effects;
@@ -407,19 +437,28 @@ impl<I: CollectionId, T: Time> Engine<I, T> {
         }
     }
 
-    fn stop(&mut self, reply: Answer<(), StopReason>) {
+    /// Another controller is in charge: takes no more requests, and gives no more holds.
+    fn fenced(&mut self, by: Epoch) {
+        tracing::error!(%by, "another controller has taken over");
+        self.line.stop(StopReason::Fenced { by });
+        self.board.close_all();
+    }
+
+    fn stop(&mut self, reply: Answer<(), StopError>) {
         match &mut self.stopping {
             Some(stopping) => stopping.replies.push(reply),
             None => {
                 tracing::debug!("stopping");
                 // From now on clients send nothing more; what they have sent is still obeyed.
-                let _ = self.line.stopped.set(StopReason::Stopped);
+                self.line.stop(StopReason::Stopped);
                 let now = self.started.elapsed();
                 let deadline = now.saturating_add(self.config.stop_within);
                 self.stopping = Some(Stopping {
                     deadline,
                     replies: vec![reply],
                 });
+                // What is wished from now on does not wait either.
+                self.apply(Input::DowngradeInterval(Duration::ZERO));
                 self.apply(Input::Flush);
             }
         }
@@ -431,25 +470,36 @@ impl<I: CollectionId, T: Time> Engine<I, T> {
         })
     }
 
-    /// The end: nothing is accepted any more, and what was is obeyed.
+    /// The end that was asked for: nothing is accepted any more, and what was is obeyed.
     fn finish(&mut self) {
         self.receiver.close();
+        let before = self.receiver.received();
         while let Some(message) = self.receiver.pop() {
             self.receive(message);
         }
         self.settle();
-        for reply in self
-            .stopping
-            .take()
-            .into_iter()
-            .flat_map(|stopping| stopping.replies)
-        {
-            let _ = reply.send(Ok(()));
+        self.measure(self.receiver.received() - before, Duration::ZERO);
+        self.end();
+    }
+
+    /// Nobody is left waiting, and nothing is taken up any more.
+    fn end(&mut self) {
+        self.has_stopped = true;
+        self.receiver.close();
+        self.board.close_all();
+        // Whoever waits hears of it when what leads to him is dropped.
+        while self.receiver.pop().is_some() {}
+        self.replies.abandon();
+        self.journal.abandon();
+        let outcome = match (self.line.fenced_by(), self.state.downgrades().behind) {
+            (Some(by), _) => Err(StopError::Stopped(StopReason::Fenced { by })),
+            (None, 0) => Ok(()),
+            (None, shards) => Err(StopError::Unwritten { shards }),
+        };
+        let stopping = self.stopping.take().into_iter();
+        for reply in stopping.flat_map(|stopping| stopping.replies) {
+            let _ = reply.send(outcome);
         }
-        self.stopping = Some(Stopping {
-            deadline: Duration::ZERO,
-            replies: Vec::new(),
-        });
     }
 
     fn turned(&mut self) -> Turned {
@@ -478,7 +528,7 @@ impl<I: CollectionId, T: Time> Drop for Engine<I, T> {
         } else {
             StopReason::Stopped
         };
-        let _ = self.line.stopped.set(reason);
+        self.line.stop(reason);
         // Before callers hear of it: whoever does gets no hold any more.
         self.board.close_all();
     }

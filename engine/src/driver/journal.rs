@@ -70,6 +70,11 @@ impl<I: Clone, T: Clone> Journal<I, T> {
         }
     }
 
+    /// Whoever waits hears that there will be nothing more.
+    pub(super) fn abandon(&mut self) {
+        self.waiting.clear();
+    }
+
     pub(super) fn cancel(&mut self, ticket: Ticket) {
         self.waiting.retain(|(waiting, _)| *waiting != ticket);
     }

@@ -30,6 +30,11 @@ impl<I: CollectionId, T: Time> Replies<I, T> {
         self.waiting.insert(ticket, reply);
     }
 
+    /// Whoever still waits hears that the engine has stopped.
+    pub(super) fn abandon(&mut self) {
+        self.waiting.clear();
+    }
+
     pub(super) fn cancel(&mut self, ticket: Ticket) {
         self.waiting.remove(&ticket);
     }

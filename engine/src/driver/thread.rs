@@ -19,7 +19,7 @@ impl EngineThread {
     ///
     /// # Errors
     ///
-    /// It has panicked.
+    /// It has panicked, or another controller has taken over.
     pub fn join(self) -> Result<(), StopReason> {
         self.thread.join().unwrap_or(Err(StopReason::Panicked))
     }

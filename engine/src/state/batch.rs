@@ -27,7 +27,6 @@ impl<I: CollectionId, T: Time> State<I, T> {
     ) -> Result<Batch<I, T>, Refusals<I, T>> {
         let mut refusals = Vec::new();
         let mut places = Lookup::with_capacity_and_hasher(descriptions.len(), <_>::default());
-        let mut shards = Lookup::<ShardId, I>::default();
         for (place, new) in descriptions.iter_mut().enumerate() {
             if new.dependencies.len() > 1 {
                 new.dependencies.sort_unstable();
@@ -37,10 +36,6 @@ impl<I: CollectionId, T: Time> State<I, T> {
                 refusals.push((new.id, Refusal::Repeated));
             } else if let Err(refusal) = self.check_one(new) {
                 refusals.push((new.id, refusal));
-            } else if let Some(shard) = new.shard
-                && let Some(owner) = shards.insert(shard, new.id)
-            {
-                refusals.push((new.id, Refusal::ShardInUse { shard, owner }));
             }
         }
         for new in &descriptions {
@@ -85,6 +80,13 @@ impl<I: CollectionId, T: Time> State<I, T> {
         }
     }
 
+    /// Who is just being created on this shard.
+    fn opening_on(&self, shard: ShardId) -> Option<I> {
+        let ids = self.by_shard.get(&shard)?;
+        let is_opening = |id: &&I| matches!(self.by_id.get(id), Some(Named::Opening(_)));
+        ids.iter().find(is_opening).copied()
+    }
+
     /// Checks what does not depend on the rest of the batch.
     fn check_one(&self, new: &Description<I, T>) -> Result<(), Refusal<I, T>> {
         match self.by_id.get(&new.id) {
@@ -102,7 +104,7 @@ impl<I: CollectionId, T: Time> State<I, T> {
             if self.durability.last.contains_key(&shard) {
                 return Err(Refusal::ShardGone(shard));
             }
-            if let Some(&owner) = self.by_shard.get(&shard) {
+            if let Some(owner) = self.opening_on(shard) {
                 return Err(Refusal::ShardInUse { shard, owner });
             }
         }

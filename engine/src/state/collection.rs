@@ -44,6 +44,8 @@ pub(crate) struct Collection<I, T> {
     /// Somebody waits for the frontiers to change.
     pub(crate) watched: bool,
     pub(crate) shard: Option<ShardId>,
+    /// Others have the shard too, or had it.
+    pub(crate) shared: bool,
     pub(crate) version: u64,
     pub(crate) id: I,
 }

@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use smallvec::SmallVec;
 use timely::PartialOrder;
 
-use crate::command::{CreateError, Description, Refusal};
+use crate::command::{CreateError, Description, Refusal, StopReason};
 use crate::effect::{Answer, Effect, Readers};
 use crate::frontier::{Frontiers, Since, Time, Upper};
-use crate::id::{CollectionId, Key, ShardId, Ticket};
+use crate::id::{CollectionId, Epoch, Key, ShardId, Ticket};
 use crate::storage::{OpenOutcome, OpenedShard};
 
 use super::batch::{Batch, Refusals};
@@ -57,15 +57,14 @@ impl<I: CollectionId, T: Time> State<I, T> {
         readers: &mut impl Readers<I, T>,
         effects: &mut Vec<Effect<I, T>>,
     ) {
+        if let Some(by) = self.fenced_by {
+            return effects.push(fenced(ticket, by));
+        }
         let batch = match self.check(descriptions) {
             Ok(batch) => batch,
             Err(refusals) => return effects.push(refused(ticket, refusals)),
         };
-        let shards: Vec<_> = batch
-            .descriptions
-            .iter()
-            .filter_map(|new| new.shard)
-            .collect();
+        let shards = shards(&batch);
         if shards.is_empty() {
             return self.install(ticket, batch, Vec::new(), readers, effects);
         }
@@ -75,7 +74,7 @@ impl<I: CollectionId, T: Time> State<I, T> {
         for new in &batch.descriptions {
             self.by_id.insert(new.id, Named::Opening(number));
             if let Some(shard) = new.shard {
-                self.by_shard.insert(shard, new.id);
+                self.by_shard.entry(shard).or_default().push(new.id);
             }
         }
         self.opening.insert(
@@ -115,14 +114,20 @@ impl<I: CollectionId, T: Time> State<I, T> {
         }
         for new in &batch.descriptions {
             self.by_id.remove(&new.id);
-            if let Some(shard) = new.shard {
-                self.by_shard.remove(&shard);
+            if let Some(shard) = new.shard
+                && let Some(sharers) = self.by_shard.get_mut(&shard)
+            {
+                sharers.retain(|id| *id != new.id);
+                if sharers.is_empty() {
+                    self.by_shard.remove(&shard);
+                }
             }
         }
         // Looked at again: it may have been dropped while the shards were being opened.
-        match self.check(batch.descriptions) {
-            Ok(batch) => self.install(ticket, batch, outcomes, readers, effects),
-            Err(refusals) => effects.push(refused(ticket, refusals)),
+        match (self.fenced_by, self.check(batch.descriptions)) {
+            (Some(by), _) => effects.push(fenced(ticket, by)),
+            (None, Ok(batch)) => self.install(ticket, batch, outcomes, readers, effects),
+            (None, Err(refusals)) => effects.push(refused(ticket, refusals)),
         }
         for (key, since) in held {
             let dependency = self.alive_mut(key).expect("the batch held it");
@@ -132,7 +137,8 @@ impl<I: CollectionId, T: Time> State<I, T> {
     }
 
     /// Holds what the batch depends on, at the implied capabilities: it cannot go, nor be compacted
-    /// past where the batch could still start.
+    /// past where the batch could still start. Who has a shard that the batch wants to share cannot
+    /// go either, or he would give it up.
     fn hold_dependencies(&mut self, batch: &Batch<I, T>) -> Vec<(Key, Since<T>)> {
         let dependencies: BTreeSet<I> = batch
             .descriptions
@@ -146,6 +152,15 @@ impl<I: CollectionId, T: Time> State<I, T> {
                 let implied = collection.implied.clone();
                 collection.capabilities.add(&implied);
                 held.push((collection.key, implied));
+            }
+        }
+        for shard in shards(batch) {
+            let sharers: Vec<u32> = self.sharers(shard).collect();
+            for slot in sharers {
+                let collection = self.at_mut(slot);
+                let since = collection.since.clone();
+                collection.capabilities.add(&since);
+                held.push((collection.key, since));
             }
         }
         held
@@ -192,14 +207,17 @@ impl<I: CollectionId, T: Time> State<I, T> {
         batch: &Batch<I, T>,
         outcomes: Vec<OpenOutcome<T>>,
     ) -> Result<Vec<Start<T>>, Refusals<I, T>> {
-        let mut opened: Lookup<ShardId, _> = outcomes.into_iter().collect();
+        let opened: Lookup<ShardId, _> = outcomes.into_iter().collect();
         let mut starts: Vec<Option<Start<T>>> = Vec::new();
         starts.resize_with(batch.descriptions.len(), || None);
         let mut refusals = Vec::new();
         for &place in &batch.order {
             let new = &batch.descriptions[place];
             let outcome = match new.shard {
-                Some(shard) => opened.remove(&shard).unwrap_or_else(|| Err(not_answered())),
+                Some(shard) => match opened.get(&shard) {
+                    Some(outcome) => outcome.clone(),
+                    None => Err(not_answered()),
+                },
                 None => Ok(OpenedShard {
                     since: Since::minimum(),
                     upper: Upper::minimum(),
@@ -215,7 +233,9 @@ impl<I: CollectionId, T: Time> State<I, T> {
                     .by_id(*dependency)
                     .map_or_else(Since::minimum, |found| found.implied.clone()),
             };
-            match start(new, outcome.map_err(Refusal::Storage), implied) {
+            // Storage may have been asked for all that others plan.
+            let planned = new.shard.and_then(|shard| self.planned(shard));
+            match start(new, outcome.map_err(Refusal::Storage), planned, implied) {
                 Ok(start) => starts[place] = Some(start),
                 Err(refusal) => refusals.push((new.id, refusal)),
             }
@@ -266,6 +286,7 @@ impl<I: CollectionId, T: Time> State<I, T> {
             version: 0,
         };
         let durable_since = frontiers.durable_since.clone();
+        let is_first = new.shard.is_some_and(|shard| !self.is_joined(shard));
         let generation = self.created;
         self.created += 1;
         let slot = readers.open(new.id, generation, frontiers);
@@ -292,15 +313,12 @@ impl<I: CollectionId, T: Time> State<I, T> {
             changed: false,
             watched: false,
             shard: new.shard,
+            shared: false,
             version: 0,
             id: new.id,
         };
-        if collection.shard.is_some() && collection.durable_since != since {
-            collection.wish = Wish::Queued;
-            self.durability.queue(key, self.now);
-        }
-        if let Some(shard) = new.shard {
-            self.by_shard.insert(shard, new.id);
+        if is_first && collection.durable_since != since {
+            collection.wish = self.durability.wish(Wish::Granted, key, self.now);
         }
         let place = &mut self.collections[slot as usize];
         assert!(
@@ -309,6 +327,9 @@ impl<I: CollectionId, T: Time> State<I, T> {
         );
         *place = Some(collection);
         self.by_id.insert(new.id, Named::Slot(slot));
+        if let Some(shard) = new.shard {
+            self.join(shard, slot);
+        }
         self.alive += 1;
         self.push(slot);
         key
@@ -322,11 +343,21 @@ impl<I: CollectionId, T: Time> State<I, T> {
     }
 }
 
-/// Where a collection starts: at the join of what its shard still has, what is asked for, and what
-/// its dependencies keep.
+/// The shards of a batch, each once.
+fn shards<I, T>(batch: &Batch<I, T>) -> Vec<ShardId> {
+    let mut seen = Lookup::<ShardId, ()>::default();
+    let named = batch.descriptions.iter().filter_map(|new| new.shard);
+    named
+        .filter(|shard| seen.insert(*shard, ()).is_none())
+        .collect()
+}
+
+/// Where a collection starts: at the join of what its shard still has, what others plan that have
+/// the shard, what is asked for, and what its dependencies keep.
 fn start<I: Copy, T: Time>(
     new: &Description<I, T>,
     opened: Result<OpenedShard<T>, Refusal<I, T>>,
+    planned: Option<Since<T>>,
     implied: impl Fn(&I) -> Since<T>,
 ) -> Result<Start<T>, Refusal<I, T>> {
     let opened = opened?;
@@ -339,7 +370,10 @@ fn start<I: Copy, T: Time>(
         .since
         .clone()
         .unwrap_or_else(|| new.policy.initial_since());
-    let own = opened.since.join(&asked);
+    let mut own = opened.since.join(&asked);
+    if let Some(planned) = planned {
+        own = own.join(&planned);
+    }
     if own.is_gone() {
         return Err(Refusal::EmptySince);
     }
@@ -359,6 +393,12 @@ fn start<I: Copy, T: Time>(
         });
     }
     Ok(Start { since, opened })
+}
+
+/// Nothing was created, for nobody but the other controller may open a shard.
+fn fenced<I, T>(ticket: Ticket, by: Epoch) -> Effect<I, T> {
+    let stopped = CreateError::Stopped(StopReason::Fenced { by });
+    answer(ticket, Answer::Created(Err(stopped)))
 }
 
 fn refused<I, T>(ticket: Ticket, refusals: Refusals<I, T>) -> Effect<I, T> {

@@ -4,7 +4,12 @@ use std::collections::BTreeMap;
 use std::mem;
 use std::time::Duration;
 
+use crate::frontier::{Since, Time};
 use crate::id::{Key, ShardId};
+use crate::storage::SinceWish;
+
+use super::collection::Wish;
+use super::downgrades::Downgrades;
 
 /// The first wait after storage has failed; doubled with every failure that follows.
 pub(crate) const RETRY_MIN: Duration = Duration::from_millis(100);
@@ -36,13 +41,26 @@ pub(crate) struct Durability {
     failures: u32,
     /// Requests to storage that are not answered.
     pub(crate) requests: usize,
+    downgrades: Downgrades,
 }
 
 /// The wish of a shard to be given up.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Last {
     pub(crate) key: Key,
-    pub(crate) asked: bool,
+    pub(crate) stage: Stage,
+    failed: bool,
+}
+
+/// How far the wish of a shard to be given up has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// It is asked for soon.
+    Waiting,
+    /// An older wish of the shard is under way: it is asked for right after.
+    Behind,
+    /// It is under way.
+    Asked,
 }
 
 impl Durability {
@@ -57,6 +75,57 @@ impl Durability {
             last_at: None,
             failures: 0,
             requests: 0,
+            downgrades: Downgrades::default(),
+        }
+    }
+
+    pub(crate) fn downgrades(&self) -> Downgrades {
+        self.downgrades
+    }
+
+    /// From now on writes of a shard are so far apart, also those that wait already.
+    pub(crate) fn set_interval(&mut self, interval: Duration, now: Duration) {
+        self.interval = interval;
+        if self.flush_at.is_some() {
+            self.flush_at = Some(self.next_flush().max(now));
+        }
+    }
+
+    /// A planned since has moved on, and is not durable. Gives how far its wish has come now.
+    pub(crate) fn wish(&mut self, before: Wish, key: Key, now: Duration) -> Wish {
+        self.downgrades.wished(before);
+        match before {
+            Wish::Granted => {
+                self.queue(key, now);
+                Wish::Queued
+            }
+            Wish::Queued => Wish::Queued,
+            Wish::Asked | Wish::AskedAndQueued => Wish::AskedAndQueued,
+        }
+    }
+
+    /// Storage has answered for a collection that is still there; `granted` if its wish is durable.
+    /// Gives how far the wish has come now.
+    pub(crate) fn answered_alive(
+        &mut self,
+        before: Wish,
+        key: Key,
+        granted: bool,
+        now: Duration,
+    ) -> Wish {
+        let replaced = before == Wish::AskedAndQueued;
+        self.downgrades.answered(granted, replaced);
+        match (granted, replaced) {
+            (true, false) => Wish::Granted,
+            (true, true) => {
+                self.queue(key, now);
+                Wish::Queued
+            }
+            (false, _) => {
+                let at = self.retry_at(now);
+                self.retries.entry(at).or_default().push(key);
+                Wish::Queued
+            }
         }
     }
 
@@ -67,12 +136,6 @@ impl Durability {
         if self.flush_at.is_none() {
             self.flush_at = Some(self.next_flush().max(now));
         }
-    }
-
-    /// Queues a wish again that could not be written.
-    pub(crate) fn retry(&mut self, key: Key, now: Duration) {
-        let at = self.retry_at(now);
-        self.retries.entry(at).or_default().push(key);
     }
 
     /// The interval since the last write is over then.
@@ -92,20 +155,37 @@ impl Durability {
         queued.chain(self.retries.values().flatten()).copied()
     }
 
-    /// Wishes for the empty since of a shard, at once unless a write of it is under way.
-    pub(crate) fn queue_last(&mut self, shard: ShardId, key: Key, asked: bool, now: Duration) {
-        self.last.insert(shard, Last { key, asked });
-        if !asked {
+    /// Wishes for the empty since of a shard, at once unless a write of it is under way. `before`
+    /// is how far its collection's wish had come.
+    pub(crate) fn queue_last(&mut self, shard: ShardId, key: Key, before: Wish, now: Duration) {
+        self.downgrades.wished(before);
+        let stage = match before {
+            Wish::Granted | Wish::Queued => Stage::Waiting,
+            Wish::Asked | Wish::AskedAndQueued => Stage::Behind,
+        };
+        let failed = false;
+        self.last.insert(shard, Last { key, stage, failed });
+        if stage == Stage::Waiting {
             self.last_at = Some(now);
         }
     }
 
-    /// A write of a shard that was given up is over: if it was not the last one, ask for that now.
-    pub(crate) fn last_again(&mut self, shard: ShardId, at: Duration) {
-        if let Some(last) = self.last.get_mut(&shard) {
-            last.asked = false;
-            self.last_at = Some(self.last_at.map_or(at, |earlier| earlier.min(at)));
+    /// Storage has answered for a shard whose collection is gone: only the empty since is enough.
+    /// After another one, it is asked for now; where storage has failed, later.
+    pub(crate) fn answered_gone(&mut self, shard: ShardId, granted: bool, now: Duration) {
+        let Some(last) = self.last.get_mut(&shard) else {
+            return;
+        };
+        let is_last = last.stage == Stage::Asked;
+        last.stage = Stage::Waiting;
+        last.failed |= is_last && !granted;
+        self.downgrades.answered(granted, !is_last);
+        if granted && is_last {
+            self.last.remove(&shard);
+            return;
         }
+        let at = if granted { now } else { self.retry_at(now) };
+        self.last_at = Some(self.last_at.map_or(at, |earlier| earlier.min(at)));
     }
 
     /// When storage is next to be asked, if there is nothing new.
@@ -114,35 +194,68 @@ impl Durability {
         all.into_iter().flatten().min()
     }
 
-    /// Whose wishes are to be asked for now; they are then taken for asked.
-    pub(crate) fn take_due(&mut self, now: Duration) -> Vec<Key> {
+    /// Whose wishes are to be asked for now: those that are new, then those that have failed. Some
+    /// may be gone.
+    fn take_due(&mut self, now: Duration) -> (Vec<Key>, Vec<Key>) {
         let is_due = |at: Option<Duration>| at.is_some_and(|at| at <= now);
         if !is_due(self.flush_at) && !is_due(self.next_retry()) {
-            return Vec::new();
+            return (Vec::new(), Vec::new());
         }
         self.flush_at = None;
         self.flushed_at = Some(now);
-        let mut due = mem::take(&mut self.queued);
+        let mut again = Vec::new();
         while let Some(entry) = self.retries.first_entry()
             && *entry.key() <= now
         {
-            due.append(&mut entry.remove());
+            again.append(&mut entry.remove());
         }
-        due
+        (mem::take(&mut self.queued), again)
     }
 
-    /// True iff some of `last` are to be asked for now.
-    pub(crate) fn last_due(&mut self, now: Duration) -> bool {
-        let due = self.last_at.is_some_and(|at| at <= now);
-        if due {
-            self.last_at = None;
+    /// Asks for what is due: for the wishes of those collections that `wish` knows.
+    pub(crate) fn ask<T>(
+        &mut self,
+        now: Duration,
+        mut wish: impl FnMut(Key) -> Option<SinceWish<T>>,
+    ) -> Vec<SinceWish<T>> {
+        let (new, again) = self.take_due(now);
+        let mut wishes = Vec::with_capacity(new.len() + again.len());
+        for (keys, again) in [(new, false), (again, true)] {
+            for wish in keys.into_iter().filter_map(&mut wish) {
+                self.downgrades.asked(again);
+                wishes.push(wish);
+            }
         }
-        due
+        self.requests += usize::from(!wishes.is_empty());
+        wishes
     }
 
-    /// Everything is due now, and whatever comes later is due when it comes.
+    /// Asks for the empty since of shards that were given up, if that is due.
+    pub(crate) fn ask_last<T: Time>(&mut self, now: Duration) -> Vec<SinceWish<T>> {
+        if self.last_at.is_none_or(|at| at > now) {
+            return Vec::new();
+        }
+        self.last_at = None;
+        let mut wishes = Vec::new();
+        let mut failed = Vec::new();
+        for (&shard, last) in &mut self.last {
+            if last.stage == Stage::Waiting {
+                last.stage = Stage::Asked;
+                failed.push(last.failed);
+                let (key, since) = (last.key, Since::gone());
+                wishes.push(SinceWish { key, shard, since });
+            }
+        }
+        failed
+            .into_iter()
+            .for_each(|again| self.downgrades.asked(again));
+        self.requests += usize::from(!wishes.is_empty());
+        wishes
+    }
+
+    /// Everything is due now, as if nothing had been written within the interval.
     pub(crate) fn hurry(&mut self, now: Duration) {
-        self.interval = Duration::ZERO;
+        self.flushed_at = None;
         if !self.queued.is_empty() {
             self.flush_at = Some(now);
         }
@@ -153,7 +266,7 @@ impl Durability {
         if !retries.is_empty() {
             self.retries.insert(now, retries);
         }
-        if self.last.values().any(|last| !last.asked) {
+        if self.last.values().any(|last| last.stage == Stage::Waiting) {
             self.last_at = Some(now);
         }
     }
@@ -165,7 +278,7 @@ impl Durability {
     }
 
     /// When what failed is tried again.
-    pub(crate) fn retry_at(&self, now: Duration) -> Duration {
+    fn retry_at(&self, now: Duration) -> Duration {
         let doublings = self.failures.saturating_sub(1).min(16);
         now + (RETRY_MIN * (1 << doublings)).min(RETRY_MAX)
     }
@@ -181,7 +294,8 @@ impl Durability {
             self.queued.is_empty() || self.flush_at.is_some(),
             "the queue of wishes is forgotten"
         );
-        let waiting = self.last.iter().filter(|(_, last)| !last.asked);
+        let waiting = self.last.iter();
+        let waiting = waiting.filter(|(_, last)| last.stage == Stage::Waiting);
         let waiting: Vec<_> = waiting.map(|(shard, _)| shard).collect();
         assert!(
             waiting.is_empty() || self.last_at.is_some(),
@@ -191,5 +305,6 @@ impl Durability {
             waiting.len() == self.last.len() || self.requests > 0,
             "last wishes wait for an answer to nothing"
         );
+        self.downgrades.check();
     }
 }

@@ -1,15 +1,16 @@
 //! What must be true after every turn.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use timely::PartialOrder;
 use timely::progress::Antichain;
 
 use crate::frontier::{Since, Time};
-use crate::id::{CollectionId, Key};
+use crate::id::{CollectionId, Key, ShardId};
 
 use super::collection::Wish;
 use super::create::Opening;
+use super::durability::Stage;
 use super::{Named, State};
 
 impl<I: CollectionId, T: Time> State<I, T> {
@@ -87,7 +88,12 @@ impl<I: CollectionId, T: Time> State<I, T> {
             );
             assert!(matches!(self.by_id.get(&id), Some(Named::Slot(at)) if *at == slot as u32));
             if let Some(shard) = collection.shard {
-                assert_eq!(self.by_shard.get(&shard), Some(&id), "who owns {shard}");
+                let named = &self.by_shard[&shard];
+                assert!(named.contains(&id), "{id} does not have {shard}");
+                assert!(
+                    collection.shared || named.len() == 1 || self.is_opened(shard),
+                    "{id} does not know that it shares {shard}"
+                );
             }
             assert!(
                 !collection.due && !collection.changed,
@@ -103,7 +109,7 @@ impl<I: CollectionId, T: Time> State<I, T> {
                     collection.durable_since, collection.since,
                     "{id} has no shard"
                 );
-            } else if collection.wish == Wish::Granted {
+            } else if collection.wish == Wish::Granted && !collection.shared {
                 assert!(
                     PartialOrder::less_equal(&collection.since, &collection.durable_since),
                     "nobody asks for the since {} of {id} to become durable",
@@ -136,7 +142,52 @@ impl<I: CollectionId, T: Time> State<I, T> {
         let shards = self.collections.iter().flatten().map(|found| found.shard);
         let shards = shards.chain(new().map(|new| new.shard));
         assert_eq!(self.by_id.len(), self.alive + new().count(), "names");
-        assert_eq!(self.by_shard.len(), shards.flatten().count(), "shards");
+        let shards: BTreeSet<_> = shards.flatten().collect();
+        assert_eq!(self.by_shard.len(), shards.len(), "shards");
+        let shared = shards.iter().filter(|shard| self.check_shared(**shard));
+        assert_eq!(
+            self.shared.len(),
+            shared.count(),
+            "shards that several have"
+        );
+    }
+
+    /// Somebody is being created on it.
+    fn is_opened(&self, shard: ShardId) -> bool {
+        let mut new = self.opening.values().flat_map(Opening::descriptions);
+        new.any(|new| new.shard == Some(shard))
+    }
+
+    /// What is planned for a shard is the meet of what those plan who have it, and one of them
+    /// carries the wish. True iff several have or had it.
+    fn check_shared(&self, shard: ShardId) -> bool {
+        let mut sharers = self.sharers(shard).map(|slot| self.at(slot));
+        let Some(carrier) = sharers.next() else {
+            assert!(
+                !self.shared.contains_key(&shard),
+                "{shard} is shared by nobody"
+            );
+            return false;
+        };
+        let Some(planned) = self.shared.get(&shard) else {
+            assert!(sharers.next().is_none(), "{shard} is shared");
+            return false;
+        };
+        assert_eq!(
+            Some(planned),
+            self.planned(shard).as_ref(),
+            "the plan for {shard}"
+        );
+        assert!(
+            carrier.wish != Wish::Granted
+                || PartialOrder::less_equal(planned, &carrier.durable_since),
+            "nobody asks for the since {planned} of {shard} to become durable"
+        );
+        for other in sharers {
+            assert_eq!(other.wish, Wish::Granted, "{} carries no wish", other.id);
+            assert_eq!(other.durable_since, carrier.durable_since, "{shard}");
+        }
+        true
     }
 
     /// Every wish is in one place, and will be asked for.
@@ -157,6 +208,34 @@ impl<I: CollectionId, T: Time> State<I, T> {
             "{under_way} wishes wait for an answer to nothing",
         );
         self.durability.check();
+        self.check_downgrades();
+    }
+
+    /// What is counted of wishes is what there is.
+    fn check_downgrades(&self) {
+        let (mut waiting, mut in_flight, mut behind) = (0, 0, 0);
+        let mut count = |waits: bool, flies: bool| {
+            waiting += u64::from(waits);
+            in_flight += u64::from(flies);
+            behind += u64::from(waits || flies);
+        };
+        for collection in self.collections.iter().flatten() {
+            let wish = collection.wish;
+            count(
+                matches!(wish, Wish::Queued | Wish::AskedAndQueued),
+                matches!(wish, Wish::Asked | Wish::AskedAndQueued),
+            );
+        }
+        for last in self.durability.last.values() {
+            let stage = last.stage;
+            count(stage != Stage::Asked, stage != Stage::Waiting);
+        }
+        let counted = self.durability.downgrades();
+        assert_eq!(
+            (counted.waiting, counted.in_flight, counted.behind),
+            (waiting, in_flight, behind),
+            "wishes that wait, that storage was asked for, and their shards"
+        );
     }
 
     /// All that should be counted, by slot.

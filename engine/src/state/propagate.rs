@@ -61,7 +61,8 @@ impl<I: CollectionId, T: Time> State<I, T> {
         } else {
             since.clone()
         };
-        if moved {
+        let shared = collection.shard.filter(|_| collection.shared);
+        if moved && shared.is_none() {
             wish(collection, &mut self.durability, self.now);
         }
         if collection.changed || collection.watched {
@@ -72,6 +73,8 @@ impl<I: CollectionId, T: Time> State<I, T> {
         }
         if since.is_gone() {
             self.remove(slot, readers, effects);
+        } else if moved && let Some(shard) = shared {
+            self.replan(shard);
         }
     }
 
@@ -120,9 +123,7 @@ impl<I: CollectionId, T: Time> State<I, T> {
         self.alive -= 1;
         readers.remove(gone.id, gone.key);
         if let Some(shard) = gone.shard {
-            self.by_shard.remove(&shard);
-            let asked = matches!(gone.wish, Wish::Asked | Wish::AskedAndQueued);
-            self.durability.queue_last(shard, gone.key, asked, self.now);
+            self.leave(shard, &gone);
         }
     }
 }
@@ -195,18 +196,11 @@ fn wish<I, T: Time>(collection: &mut Collection<I, T>, durability: &mut Durabili
         collection.durable_since = collection.since.clone();
     } else if collection.since.is_gone() {
         // Asked for when the collection is removed, at once.
-    } else {
-        let durable = &collection.durable_since;
-        collection.wish = match collection.wish {
-            // Somebody else has moved the shard there already.
-            Wish::Granted if PartialOrder::less_equal(&collection.since, durable) => Wish::Granted,
-            Wish::Granted => {
-                durability.queue(collection.key, now);
-                Wish::Queued
-            }
-            Wish::Queued => Wish::Queued,
-            Wish::Asked | Wish::AskedAndQueued => Wish::AskedAndQueued,
-        };
+    } else if collection.wish != Wish::Granted
+        // Otherwise somebody else has moved the shard there already.
+        || !PartialOrder::less_equal(&collection.since, &collection.durable_since)
+    {
+        collection.wish = durability.wish(collection.wish, collection.key, now);
     }
 }
 

@@ -1,14 +1,15 @@
 //! What is asked of storage, and what comes back.
 
+use smallvec::SmallVec;
 use timely::PartialOrder;
 
 use crate::effect::{Effect, Event, Readers};
 use crate::frontier::{Since, Time, Upper};
-use crate::id::{CollectionId, ShardId};
-use crate::storage::{DowngradeOutcome, SinceWish, StorageReport};
+use crate::id::{CollectionId, Epoch, Key, ShardId};
+use crate::storage::{DowngradeOutcome, OpenOutcome, SinceWish, StorageReport};
 
+use super::State;
 use super::collection::Wish;
-use super::{Named, State};
 
 impl<I: CollectionId, T: Time> State<I, T> {
     pub(super) fn storage_reported(
@@ -19,49 +20,54 @@ impl<I: CollectionId, T: Time> State<I, T> {
     ) {
         match report {
             StorageReport::Opened { batch, outcomes } => {
+                let outcome = |(_, outcome): &OpenOutcome<T>| outcome.as_ref().err()?.fenced_by();
+                if let Some(by) = outcomes.iter().find_map(outcome) {
+                    self.fenced(by, effects);
+                }
                 self.shards_opened(batch, outcomes, readers, effects);
             }
-            StorageReport::Downgraded(outcomes) => self.downgraded(outcomes, effects),
+            StorageReport::Downgraded(outcomes) => {
+                let outcome = |(_, outcome): &DowngradeOutcome<T>| {
+                    let error = outcome.as_ref().err()?;
+                    error.fenced_by()
+                };
+                if let Some(by) = outcomes.iter().find_map(outcome) {
+                    self.fenced(by, effects);
+                }
+                self.downgraded(outcomes, effects);
+            }
+            StorageReport::Fenced(by) => self.fenced(by, effects),
             StorageReport::UppersAdvanced(uppers) => self.shards_written(&uppers, effects),
         }
     }
 
     /// Asks for what is due, all of it in one write.
     pub(super) fn ask_storage(&mut self, effects: &mut Vec<Effect<I, T>>) {
-        let due = self.durability.take_due(self.now).into_iter();
-        let wishes = due.filter_map(|key| {
-            let collection = self.alive_mut(key)?;
-            collection.wish = Wish::Asked;
-            let since = collection.since.clone();
-            collection
-                .shard
-                .map(|shard| SinceWish { key, shard, since })
-        });
-        let wishes: Vec<_> = wishes.collect();
-        self.ask(wishes, effects);
-        if self.durability.last_due(self.now) {
-            let last = self
-                .durability
-                .last
-                .iter_mut()
-                .filter(|(_, last)| !last.asked);
-            let wishes = last.map(|(&shard, last)| {
-                last.asked = true;
-                SinceWish {
-                    key: last.key,
-                    shard,
-                    since: Since::gone(),
-                }
-            });
-            let wishes: Vec<_> = wishes.collect();
-            self.ask(wishes, effects);
+        if self.fenced_by.is_some() {
+            return;
         }
+        let collections = &mut self.collections;
+        let shared = &self.shared;
+        let wishes = self.durability.ask(self.now, |key| {
+            let collection = collections.get_mut(key.slot as usize)?.as_mut();
+            let collection = collection.filter(|found| found.key == key)?;
+            let shard = collection.shard?;
+            collection.wish = Wish::Asked;
+            let planned = shared.get(&shard).filter(|_| collection.shared);
+            let since = planned.unwrap_or(&collection.since).clone();
+            Some(SinceWish { key, shard, since })
+        });
+        let last = self.durability.ask_last(self.now);
+        let asked = [wishes, last].into_iter();
+        let asked = asked.filter(|wishes| !wishes.is_empty());
+        effects.extend(asked.map(Effect::DowngradeSinces));
     }
 
-    fn ask(&mut self, wishes: Vec<SinceWish<T>>, effects: &mut Vec<Effect<I, T>>) {
-        if !wishes.is_empty() {
-            self.durability.requests += 1;
-            effects.push(Effect::DowngradeSinces(wishes));
+    /// Another controller is in charge of the storage: it is asked for nothing any more.
+    fn fenced(&mut self, by: Epoch, effects: &mut Vec<Effect<I, T>>) {
+        if self.fenced_by.is_none() {
+            self.fenced_by = Some(by);
+            effects.push(Effect::Fenced(by));
         }
     }
 
@@ -72,13 +78,15 @@ impl<I: CollectionId, T: Time> State<I, T> {
         self.durability.answered(failed);
         for (wish, outcome) in outcomes {
             let granted = is_granted(&wish, outcome.as_ref().ok());
-            if self.alive(wish.key).is_some() {
+            let carrier = self.carrier(&wish);
+            if let Some(key) = carrier {
                 let actual = outcome.as_ref().ok();
-                self.answered_alive(&wish, granted, actual);
+                self.answered_alive(key, granted, actual);
             } else {
-                self.answered_gone(&wish, granted);
+                let shard = wish.shard;
+                self.durability.answered_gone(shard, granted, self.now);
             }
-            let collection = self.alive(wish.key).map(|collection| collection.id);
+            let collection = carrier.map(|key| self.at(key.slot).id);
             let SinceWish {
                 shard,
                 since: asked,
@@ -95,6 +103,8 @@ impl<I: CollectionId, T: Time> State<I, T> {
                     effects.push(Effect::Event(moved));
                 }
                 Ok(_) => {}
+                // Said once, for all of them.
+                Err(error) if error.fenced_by().is_some() => {}
                 Err(error) => {
                     let failed = Event::SinceNotWritten {
                         collection,
@@ -108,69 +118,38 @@ impl<I: CollectionId, T: Time> State<I, T> {
     }
 
     /// A write for a collection that is still there is over.
-    fn answered_alive(&mut self, wish: &SinceWish<T>, granted: bool, actual: Option<&Since<T>>) {
-        let now = self.now;
-        let slot = wish.key.slot;
-        let collection = self.collections[slot as usize]
-            .as_mut()
-            .expect("it is alive");
-        let again = matches!(collection.wish, Wish::AskedAndQueued) || !granted;
-        collection.wish = if again { Wish::Queued } else { Wish::Granted };
-        if !granted {
-            self.durability.retry(wish.key, now);
-        } else if again {
-            self.durability.queue(wish.key, now);
-        }
+    fn answered_alive(&mut self, key: Key, granted: bool, actual: Option<&Since<T>>) {
+        let wish = self.at(key.slot).wish;
+        let durability = &mut self.durability;
+        let wish = durability.answered_alive(wish, key, granted, self.now);
+        self.at_mut(key.slot).wish = wish;
         if let Some(actual) = actual {
-            let durable_since = collection.durable_since.join(actual);
-            if durable_since != collection.durable_since {
-                collection.durable_since = durable_since;
-                collection.changed = true;
-                self.push(slot);
-            }
-        }
-    }
-
-    /// A write for a collection that is gone is over: only the empty since is enough.
-    fn answered_gone(&mut self, wish: &SinceWish<T>, granted: bool) {
-        if granted && wish.since.is_gone() {
-            self.durability.last.remove(&wish.shard);
-        } else if granted {
-            self.durability.last_again(wish.shard, self.now);
-        } else {
-            self.durability
-                .last_again(wish.shard, self.durability.retry_at(self.now));
+            self.durable(key.slot, actual);
         }
     }
 
     fn shards_written(&mut self, uppers: &[(ShardId, Upper<T>)], effects: &mut Vec<Effect<I, T>>) {
         for (shard, reported) in uppers {
-            let named = self
-                .by_shard
-                .get(shard)
-                .and_then(|id| self.by_id.get(id))
-                .copied();
-            let slot = match named {
-                Some(Named::Slot(slot)) => slot,
-                Some(Named::Opening(batch)) => {
-                    let opening = self.opening.get_mut(&batch).expect("it reserves its ids");
-                    opening.written(*shard, reported);
-                    continue;
-                }
-                // Late, of a shard that nobody has any more.
-                None => continue,
-            };
-            let collection = self.at(slot);
-            let upper = &collection.upper;
-            if PartialOrder::less_equal(upper, reported) {
-                self.upper_advanced(slot, reported);
-            } else if !PartialOrder::less_equal(reported, upper) {
-                effects.push(Effect::Event(Event::UpperIncomparable {
-                    collection: collection.id,
-                    reported: reported.clone(),
-                    upper: upper.clone(),
-                }));
+            self.written_while_opening(*shard, reported);
+            // None where it comes late, of a shard that nobody has any more.
+            let sharers: SmallVec<[u32; 1]> = self.sharers(*shard).collect();
+            for slot in sharers {
+                self.shard_written(slot, reported, effects);
             }
+        }
+    }
+
+    fn shard_written(&mut self, slot: u32, reported: &Upper<T>, effects: &mut Vec<Effect<I, T>>) {
+        let collection = self.at(slot);
+        let upper = &collection.upper;
+        if PartialOrder::less_equal(upper, reported) {
+            self.upper_advanced(slot, reported);
+        } else if !PartialOrder::less_equal(reported, upper) {
+            effects.push(Effect::Event(Event::UpperIncomparable {
+                collection: collection.id,
+                reported: reported.clone(),
+                upper: upper.clone(),
+            }));
         }
     }
 }

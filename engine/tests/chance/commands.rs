@@ -31,7 +31,7 @@ impl<T: ChanceTime> Chance<T> {
             }
             if self.rng.u32(..5) < 2 {
                 self.names += 1;
-                let known = self.shard().filter(|_| self.rng.u32(..8) == 0);
+                let known = self.shard().filter(|_| self.rng.u32(..3) == 0);
                 new.push_str(&format!(" shard:{}", known.unwrap_or(self.names)));
             }
             news.push(new);

@@ -19,6 +19,8 @@ pub(super) enum Act {
     Ask,
     After,
     Flush,
+    Interval,
+    Fenced,
     Messages,
     Deliver,
     Freed,
@@ -28,7 +30,7 @@ pub(super) enum Act {
     ShardMoved,
 }
 
-const ALL: [(Act, usize); 22] = [
+const ALL: [(Act, usize); 24] = [
     (Act::Create, 12),
     (Act::Drop, 5),
     (Act::Policy, 6),
@@ -44,6 +46,8 @@ const ALL: [(Act, usize); 22] = [
     (Act::Ask, 3),
     (Act::After, 7),
     (Act::Flush, 1),
+    (Act::Interval, 1),
+    (Act::Fenced, 1),
     (Act::Messages, 1),
     (Act::Deliver, 6),
     (Act::Freed, 4),

@@ -109,9 +109,14 @@ impl<T: ChanceTime> Chance<T> {
                 let ms = [1, 50, 100, 200, 500, 1_000, 3_000];
                 format!("after {}", self.one_of(&ms)?)
             }
-            // Nothing is rate-limited any more after it.
-            Act::Flush if self.lines.len() < 120 => return None,
             Act::Flush => String::from("flush"),
+            Act::Interval => {
+                let ms = ["0", "100", "1000", "1000", "3000"];
+                format!("interval {}", self.one_of(&ms)?)
+            }
+            // Storage has nothing to say any more after it.
+            Act::Fenced if self.lines.len() < 130 => return None,
+            Act::Fenced => String::from("fenced"),
             Act::Messages if self.rng.bool() => String::from("messages wait"),
             Act::Messages => String::from("messages flow"),
             Act::Deliver => format!("deliver {}", self.rng.usize(..=self.world.inbox.len())),

@@ -82,7 +82,7 @@ impl<T: TestTime> World<T> {
     fn created(&mut self, ticket: Ticket, news: &[New<T>], keys: Option<Vec<(char, Key)>>) {
         self.truth.openings.remove(&ticket);
         let opened = std::mem::take(&mut self.opened);
-        let starts = match self.truth.accepts(news) {
+        let starts = match !self.is_fenced && self.truth.accepts(news) {
             true => self.truth.starts(news, &opened),
             false => None,
         };

@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
-use lowwater::{Command, HoldChange, Input, Since, State};
+use lowwater::{Command, Epoch, HoldChange, Input, Since, State, StorageReport};
 use timely::progress::Antichain;
 
 use super::answers::Asked;
 use super::storage::Answering;
 use super::text::{TestTime, assignment, frontier, id, number};
 use super::world::World;
+
+/// Of the controller that has taken over.
+const OTHER_EPOCH: u64 = 7;
 
 impl<T: TestTime> World<T> {
     /// Obeys one command, and sees that its answer is `expected`.
@@ -22,7 +25,8 @@ impl<T: TestTime> World<T> {
     /// frontiers a b   explain a
     /// messages wait | flow   deliver [n]   freed [n]            what holds have sent
     /// stray a F       stray a! F           a release of the incarnation before, of this one
-    /// storage waits | works                 answer [at:n] [fail | lost [shard ..]]
+    /// storage waits | works                 answer [at:n] [fail | lost | fenced [shard ..]]
+    /// fenced                                another controller is in charge, of epoch 7
     /// shard N since:F upper:F              how it is found; or how somebody else moves it
     /// answers any                          what is refused need not be expected
     /// written N=F     after MS     flush   interval MS | max
@@ -86,13 +90,19 @@ impl<T: TestTime> World<T> {
             ("answers", ["any"]) => self.all_succeeds = false,
             ("after", [ms]) => self.after(Duration::from_millis(number(ms))),
             ("flush", []) => self.flush(),
+            ("fenced", []) => {
+                let report = StorageReport::Fenced(Epoch::new(OTHER_EPOCH));
+                self.apply(Input::Storage(report));
+            }
             ("interval", [ms]) => {
-                assert_eq!(self.tickets, 0, "the interval is said first");
                 self.interval = match *ms {
                     "max" => Duration::MAX,
                     ms => Duration::from_millis(number(ms)),
                 };
-                self.state = State::new(self.interval);
+                match self.tickets {
+                    0 => self.state = State::new(self.interval),
+                    _ => self.apply(Input::DowngradeInterval(self.interval)),
+                }
             }
             _ => panic!("{text} is no command"),
         }
@@ -125,6 +135,7 @@ impl<T: TestTime> World<T> {
         let how = Answering {
             fails: *verb == "fail",
             lost: *verb == "lost",
+            fenced: (*verb == "fenced").then_some(OTHER_EPOCH),
             only: shards.iter().copied().map(number).collect(),
         };
         self.answer_storage(at, &how);

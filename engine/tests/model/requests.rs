@@ -58,7 +58,8 @@ impl<T: TestTime> World<T> {
     pub(super) fn create(&mut self, batch: &str, expected: Option<&str>) {
         let news: Vec<New<T>> = batch.split(", ").map(parse_new).collect();
         let batch = news.iter().map(description).collect();
-        let waits = self.truth.accepts(&news) && news.iter().any(|new| new.shard.is_some());
+        let accepted = !self.is_fenced && self.truth.accepts(&news);
+        let waits = accepted && news.iter().any(|new| new.shard.is_some());
         if waits {
             self.truth.open(Ticket(self.tickets), news.clone());
         }

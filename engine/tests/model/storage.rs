@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use lowwater::{
-    OpenedShard, ShardId, Since, SinceWish, StorageError, StorageErrorKind, StorageReport, Upper,
+    Epoch, OpenedShard, ShardId, Since, SinceWish, StorageError, StorageErrorKind, StorageReport,
+    Upper,
 };
 use timely::PartialOrder;
 use timely::progress::Antichain;
@@ -41,6 +42,8 @@ pub(crate) struct Answering {
     pub(crate) fails: bool,
     /// All is written, and the answer is an error.
     pub(crate) lost: bool,
+    /// Nothing is written, for the controller of this epoch is in charge.
+    pub(crate) fenced: Option<u64>,
     /// Only these shards fail, or lose their answer; all if there are none.
     pub(crate) only: BTreeSet<u64>,
 }
@@ -101,14 +104,14 @@ impl<T: TestTime> Shards<T> {
     ) -> Result<Since<T>, StorageError> {
         let number = number_of(wish.shard);
         let shard = self.shard(number);
-        if how.fails && how.concerns(number) {
-            return Err(trouble());
+        if (how.fails || how.fenced.is_some()) && how.concerns(number) {
+            return Err(how.trouble());
         }
         if PartialOrder::less_equal(&shard.since, wish.since.frontier()) {
             shard.since.clone_from(wish.since.frontier());
         }
         if how.lost && how.concerns(number) {
-            return Err(trouble());
+            return Err(how.trouble());
         }
         Ok(Since::new(shard.since.clone()))
     }
@@ -121,7 +124,15 @@ impl Answering {
 
     /// Opening comes to nothing for this shard.
     pub(crate) fn refuses(&self, number: u64) -> bool {
-        (self.fails || self.lost) && self.concerns(number)
+        (self.fails || self.lost || self.fenced.is_some()) && self.concerns(number)
+    }
+
+    fn trouble(&self) -> StorageError {
+        let kind = match self.fenced.map(Epoch::new) {
+            Some(by) => StorageErrorKind::Fenced { by },
+            None => StorageErrorKind::Retry,
+        };
+        StorageError::new(kind, "told to fail")
     }
 }
 
@@ -131,16 +142,12 @@ fn opened<T: TestTime>(
     number: u64,
 ) -> Result<OpenedShard<T>, StorageError> {
     if how.refuses(number) {
-        return Err(trouble());
+        return Err(how.trouble());
     }
     Ok(OpenedShard {
         since: Since::new(found.since),
         upper: Upper::new(found.upper),
     })
-}
-
-fn trouble() -> StorageError {
-    StorageError::new(StorageErrorKind::Retry, "told to fail")
 }
 
 pub(crate) fn number_of(shard: ShardId) -> u64 {

@@ -2,7 +2,7 @@
 
 use lowwater::{
     AcquireError, Answer, Cause, CreateError, DropError, Event, LookupError, Refusal, ReportError,
-    SetPoliciesError, Since, WaitError,
+    SetPoliciesError, Since, StopReason, WaitError,
 };
 
 use super::text::{TestTime, show};
@@ -14,20 +14,20 @@ pub(super) fn tell<T: TestTime>(answer: &Answer<char, T>) -> String {
         Answer::Dropped(result) => result.as_ref().err().map(|error| match error {
             DropError::UnknownCollection(id) => format!("UnknownCollection({id})"),
             DropError::Dropped(id) => format!("Dropped({id})"),
-            DropError::Stopped(reason) => format!("{reason:?}"),
+            DropError::Stopped(reason) => stopped(*reason),
         }),
         Answer::PoliciesSet(result) => result.as_ref().err().map(|error| match error {
             SetPoliciesError::UnknownCollection(id) => format!("UnknownCollection({id})"),
             SetPoliciesError::Dropped(id) => format!("Dropped({id})"),
             SetPoliciesError::Policy { collection, error } => format!("{error:?}({collection})"),
-            SetPoliciesError::Stopped(reason) => format!("{reason:?}"),
+            SetPoliciesError::Stopped(reason) => stopped(*reason),
         }),
         Answer::UppersReported(result) => result.as_ref().err().map(|error| match error {
             ReportError::UnknownCollection(id) => format!("UnknownCollection({id})"),
             ReportError::Incomparable { collection, upper } => {
                 format!("Incomparable({collection},{})", show(upper.frontier()))
             }
-            ReportError::Stopped(reason) => format!("{reason:?}"),
+            ReportError::Stopped(reason) => stopped(*reason),
         }),
         Answer::Acquired(result) => result.as_ref().err().map(|error| match error {
             AcquireError::UnknownCollection(id) => format!("UnknownCollection({id})"),
@@ -36,12 +36,12 @@ pub(super) fn tell<T: TestTime>(answer: &Answer<char, T>) -> String {
                 format!("TooEarly({collection},{})", show(since.frontier()))
             }
             AcquireError::TooManyHolds(id) => format!("TooManyHolds({id})"),
-            AcquireError::Stopped(reason) => format!("{reason:?}"),
+            AcquireError::Stopped(reason) => stopped(*reason),
         }),
         Answer::Waited(result) => result.as_ref().err().map(|error| match error {
             WaitError::Never => String::from("Never"),
             WaitError::Gone => String::from("Gone"),
-            WaitError::Stopped(reason) => format!("{reason:?}"),
+            WaitError::Stopped(reason) => stopped(*reason),
         }),
         Answer::Frontiers(Ok(found)) => Some(
             found
@@ -63,7 +63,7 @@ pub(super) fn tell<T: TestTime>(answer: &Answer<char, T>) -> String {
         }
         Answer::Frontiers(Err(error)) | Answer::Explained(Err(error)) => Some(match error {
             LookupError::UnknownCollection(id) => format!("UnknownCollection({id})"),
-            LookupError::Stopped(reason) => format!("{reason:?}"),
+            LookupError::Stopped(reason) => stopped(*reason),
         }),
     };
     refused.unwrap_or_else(|| String::from("ok"))
@@ -79,6 +79,13 @@ pub(super) fn is_ok<T>(answer: &Answer<char, T>) -> bool {
         Answer::Waited(result) => result.is_ok(),
         Answer::Frontiers(result) => result.is_ok(),
         Answer::Explained(result) => result.is_ok(),
+    }
+}
+
+fn stopped(reason: StopReason) -> String {
+    match reason {
+        StopReason::Fenced { by } => format!("Stopped(Fenced({by}))"),
+        StopReason::Stopped | StopReason::Panicked => format!("{reason:?}"),
     }
 }
 
@@ -99,7 +106,7 @@ fn create_error<T: TestTime>(error: &CreateError<char, T>) -> String {
             .map(|(id, refusal)| format!("{id}:{}", tell_refusal(refusal)))
             .collect::<Vec<_>>()
             .join(" "),
-        CreateError::Stopped(reason) => format!("{reason:?}"),
+        CreateError::Stopped(reason) => stopped(*reason),
     }
 }
 

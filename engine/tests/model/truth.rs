@@ -73,9 +73,7 @@ impl<T: TestTime> Truth<T> {
     /// True iff a batch can be created, as far as one knows before its shards are open.
     pub(crate) fn accepts(&self, news: &[New<T>]) -> bool {
         let ids: BTreeSet<_> = news.iter().map(|new| new.id).collect();
-        let shards: Vec<_> = news.iter().filter_map(|new| new.shard).collect();
-        let distinct: BTreeSet<_> = shards.iter().collect();
-        if ids.len() < news.len() || distinct.len() < shards.len() {
+        if ids.len() < news.len() {
             return false;
         }
         let opening: Vec<_> = self.openings.values().flat_map(|o| &o.news).collect();
@@ -85,7 +83,6 @@ impl<T: TestTime> Truth<T> {
                 self.given_up
                     .difference(&self.tombstones)
                     .any(|other| *other == shard)
-                    || self.alive.values().any(|known| known.shard == Some(shard))
                     || opening.iter().any(|other| other.shard == Some(shard))
             };
             self.by_id(new.id).is_none()
@@ -117,11 +114,32 @@ impl<T: TestTime> Truth<T> {
                     continue;
                 };
                 // Some twice: the batch is small, and its start is always the same.
-                let start = start(new, opened, &implied)?;
+                let planned = new.shard.and_then(|shard| self.planned(shard));
+                let start = start(new, opened, planned, &implied)?;
                 starts.insert(start.id, start);
             }
         }
         Some(starts)
+    }
+
+    /// What those plan together who have a shard; none if nobody has it.
+    pub(crate) fn planned(&self, shard: u64) -> Option<Antichain<T>> {
+        let sharers = self.alive.values();
+        let sharers = sharers.filter(|known| known.shard == Some(shard));
+        let mut sinces = sharers.map(|known| &known.since);
+        let first = sinces.next()?.clone();
+        Some(sinces.fold(first, |mut planned, since| {
+            planned.extend(since.iter().cloned());
+            planned
+        }))
+    }
+
+    /// A shard's since is durable here: all hear of it who have the shard.
+    pub(crate) fn durable(&mut self, shard: u64, durable: &Antichain<T>) {
+        let sharers = self.alive.values_mut();
+        for known in sharers.filter(|known| known.shard == Some(shard)) {
+            known.durable = known.durable.join(durable);
+        }
     }
 
     /// Shards are being opened: dependencies outside of the batch stay where they are.
@@ -129,7 +147,12 @@ impl<T: TestTime> Truth<T> {
         let dependencies: BTreeSet<_> = news.iter().flat_map(|new| &new.on).collect();
         let held = dependencies.into_iter().filter_map(|on| self.by_id(*on));
         let held = held.map(|(generation, known)| (generation, known.implied.clone()));
-        let held = held.collect();
+        // Who has a shard cannot give it up while another one is about to have it.
+        let shards: BTreeSet<_> = news.iter().filter_map(|new| new.shard).collect();
+        let shared = self.alive.iter();
+        let shared = shared.filter(|(_, known)| known.shard.is_some_and(|of| shards.contains(&of)));
+        let shared = shared.map(|(generation, known)| (*generation, known.since.clone()));
+        let held = held.chain(shared).collect();
         self.openings.insert(ticket, Opening { news, held });
     }
 
@@ -149,6 +172,13 @@ impl<T: TestTime> Truth<T> {
             let dependencies: BTreeSet<_> = new.on.iter().map(found).collect();
             start.dependencies = dependencies.into_iter().collect();
             assert!(self.alive.insert(generation, start).is_none());
+        }
+        for shard in news.iter().filter_map(|new| new.shard) {
+            let sharers = self.alive.values();
+            let sharers = sharers.filter(|known| known.shard == Some(shard));
+            let minimum = Antichain::from_elem(T::minimum());
+            let durable = sharers.fold(minimum, |durable, known| durable.join(&known.durable));
+            self.durable(shard, &durable);
         }
     }
 
@@ -183,8 +213,11 @@ impl<T: TestTime> Truth<T> {
             known.since = since;
         }
         let gone = self.alive.values().filter(|known| known.since.is_empty());
-        self.given_up.extend(gone.filter_map(|known| known.shard));
+        let gone: Vec<u64> = gone.filter_map(|known| known.shard).collect();
         self.alive.retain(|_, known| !known.since.is_empty());
+        let is_left = |shard: &u64| self.planned(*shard).is_none();
+        let given_up: Vec<u64> = gone.into_iter().filter(is_left).collect();
+        self.given_up.extend(given_up);
     }
 
     /// The frontier of all that keeps a collection readable.
@@ -208,6 +241,7 @@ impl<T: TestTime> Truth<T> {
 fn start<T: TestTime>(
     new: New<T>,
     opened: &Opened<T>,
+    planned: Option<Antichain<T>>,
     implied: &[Antichain<T>],
 ) -> Option<Known<T>> {
     let minimum = Antichain::from_elem(T::minimum());
@@ -216,7 +250,13 @@ fn start<T: TestTime>(
         None => (minimum.clone(), minimum.clone()),
     };
     let asked = new.from.unwrap_or_else(|| new.policy.initial_since());
-    let own = shard_since.join(&asked);
+    // A tombstone is never opened.
+    if shard_since.is_empty() {
+        return None;
+    }
+    let own = shard_since
+        .join(&asked)
+        .join(&planned.unwrap_or(minimum.clone()));
     let since = implied.iter().fold(own.clone(), |since, d| since.join(d));
     let fits = since == own
         || PartialOrder::less_than(&since, &upper)

@@ -45,6 +45,35 @@ pub enum Status {
     Cancelled,
 }
 
+impl Status {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Scheduled,
+        Self::Airborne,
+        Self::Landed,
+        Self::Diverted,
+        Self::Cancelled,
+    ];
+
+    /// How it is written.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Scheduled => "scheduled",
+            Self::Airborne => "airborne",
+            Self::Landed => "landed",
+            Self::Diverted => "diverted",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// The one that is written like this.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.name() == name)
+    }
+}
+
 /// A row of the table `flights`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct FlightRow {

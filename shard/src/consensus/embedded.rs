@@ -8,12 +8,10 @@ mod database;
 mod writer;
 mod reader;
 
-use std::fs::{self, DirBuilder, File};
-use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::folder;
 use crate::id::LogId;
 
 use super::hints::Hints;
@@ -48,37 +46,30 @@ impl EmbeddedConsensus {
     /// those that can corrupt it; if the world does not let us.
     pub fn open(folder: impl Into<PathBuf>) -> Result<Self, OpenError> {
         let folder = folder.into();
-        create_folder(&folder)?;
+        folder::create(&folder, 0o700)?;
         let hints = Hints::default();
         let threads = Threads {
             writer: Writer::spawn(folder.clone(), hints.clone())?,
             reader: Reader::spawn(&folder)?,
             folder,
         };
+        database::sync_log(&threads.folder)?;
         Ok(EmbeddedConsensus {
             threads: Arc::new(threads),
             hints,
         })
     }
 
+    /// Gives back to the file system what the records do not need any more, such as the room of
+    /// versions that were truncated: SQLite keeps it for later otherwise. Takes as long as writing
+    /// all that is left, and others wait meanwhile; for when a process has done its work.
+    pub fn shrink(&self) -> Answer<()> {
+        self.threads.writer.shrink()
+    }
+
     /// The folder.
     pub fn folder(&self) -> &Path {
         &self.threads.folder
-    }
-}
-
-/// Creates a folder that only its owner may enter, and makes its name durable.
-fn create_folder(folder: &Path) -> io::Result<()> {
-    let parent = match folder.parent() {
-        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
-        Some(parent) => parent,
-        None => return Ok(()),
-    };
-    fs::create_dir_all(parent)?;
-    match DirBuilder::new().mode(0o700).create(folder) {
-        Ok(()) => File::open(parent)?.sync_all(),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(error),
     }
 }
 
@@ -100,8 +91,7 @@ impl Consensus for EmbeddedConsensus {
             if fence.is_some() && fence != current {
                 return Ok(Err(Fenced { by: current }));
             }
-            let outcomes = offers.iter().map(|offer| database.offer(offer));
-            outcomes.collect::<Result<_, _>>().map(Ok)
+            database.offer(&offers).map(Ok)
         })
     }
 
@@ -112,10 +102,9 @@ impl Consensus for EmbeddedConsensus {
     }
 
     fn truncate(&self, truncations: Vec<Truncation>) -> Answer<()> {
-        self.threads.writer.write(Vec::new(), move |database| {
-            let mut truncations = truncations.iter();
-            truncations.try_for_each(|truncation| database.truncate(truncation))
-        })
+        self.threads
+            .writer
+            .write(Vec::new(), move |database| database.truncate(&truncations))
     }
 
     fn list(&self, after: Option<LogId>, logs_max: usize) -> Answer<Vec<LogId>> {
@@ -137,5 +126,53 @@ impl Consensus for EmbeddedConsensus {
         let changes = self.hints.changes();
         self.threads.writer.listener();
         changes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use lowwater::ShardId;
+
+    use super::*;
+    use crate::id::SeqNo;
+
+    #[tokio::test]
+    async fn what_was_truncated_is_given_back_to_the_file_system() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = EmbeddedConsensus::open(folder.path()).unwrap();
+        let log = LogId::data(ShardId::new(1));
+        let mut seen = None;
+        for _ in 0..100 {
+            let data = Bytes::from(vec![7; 10_000]);
+            let offer = Offer {
+                log,
+                seen,
+                data,
+                keep_from: None,
+            };
+            seen = Some(offer.seqno());
+            store.commit(None, vec![offer]).await.unwrap().unwrap();
+        }
+        let before = SeqNo::new(100);
+        store
+            .truncate(vec![Truncation { log, before }])
+            .await
+            .unwrap();
+        let size = || {
+            let files = std::fs::read_dir(folder.path()).unwrap();
+            let sizes = files.map(|file| file.unwrap().metadata().unwrap().len());
+            sizes.sum::<u64>()
+        };
+        assert!(size() > 1_000_000);
+        store.shrink().await.unwrap();
+        assert!(size() < 100_000, "{}", size());
+        assert_eq!(
+            store.heads(vec![log]).await.unwrap()[0]
+                .as_ref()
+                .unwrap()
+                .seqno,
+            before
+        );
     }
 }

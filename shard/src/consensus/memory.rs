@@ -47,6 +47,10 @@ impl Store {
         }
         let log = self.logs.entry(offer.log).or_default();
         log.insert(seqno, offer.data);
+        if let Some(before) = offer.keep_from {
+            let (log, before) = (offer.log, before.min(seqno));
+            self.truncate(Truncation { log, before });
+        }
         Outcome::Taken
     }
 

@@ -10,6 +10,7 @@
 //! inside a transaction that writes.
 
 mod tls;
+mod offers;
 mod session;
 mod pool;
 mod committer;
@@ -129,6 +130,13 @@ impl PostgresConsensus {
     /// Opens the store in this database, and creates its tables where they are absent: in the first
     /// schema of the search path. Goes on in tasks of the runtime that this is called in.
     ///
+    /// # Durability
+    ///
+    /// What is written waits for the server's log to be synced, also where the server's
+    /// `synchronous_commit` says otherwise. A server that does not sync at all (`fsync = off`), or
+    /// does not protect pages from being torn (`full_page_writes = off`), is warned of in the log of
+    /// this process: only its owner can say whether that is meant.
+    ///
     /// # Errors
     ///
     /// If the database cannot be reached or refuses.
@@ -136,6 +144,7 @@ impl PostgresConsensus {
         let tls = Tls::new(&config.server)?;
         let session = Session::connect(&config.server, &tls).await?;
         session.create_tables().await?;
+        session.warn_of_losses().await?;
         let hints = Hints::default();
         let pool = Pool::new(config.clone(), tls);
         let notifier = Notifier::spawn(Arc::clone(&pool), hints.clone());

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use lowwater::StorageErrorKind;
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 use crate::id::LogId;
 
@@ -18,6 +19,8 @@ use super::{
 pub struct UnreliableConsensus {
     inner: Arc<dyn Consensus>,
     plan: Arc<Mutex<Plan>>,
+    /// Nothing is answered while this is so.
+    is_stuck: watch::Sender<bool>,
 }
 
 /// How a commit goes wrong.
@@ -52,6 +55,7 @@ impl UnreliableConsensus {
         UnreliableConsensus {
             inner,
             plan: Arc::default(),
+            is_stuck: watch::Sender::new(false),
         }
     }
 
@@ -67,9 +71,33 @@ impl UnreliableConsensus {
         plan.reads_to_fail = 0;
     }
 
+    /// How many commits there are still to come that were told how to go.
+    pub fn faults_left(&self) -> usize {
+        self.plan.lock().commits.len()
+    }
+
     /// Lets the next reads fail, as many as this.
     pub fn next_reads_fail(&self, reads: usize) {
         self.plan.lock().reads_to_fail += reads;
+    }
+
+    /// From now on nothing is answered, and nothing written.
+    pub fn hold(&self) {
+        self.is_stuck.send_replace(true);
+    }
+
+    /// Goes on, with what has waited first.
+    pub fn release(&self) {
+        self.is_stuck.send_replace(false);
+    }
+
+    /// Waits while it is stuck.
+    fn goes_on(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut is_stuck = self.is_stuck.subscribe();
+        async move {
+            // Where the store is gone, nobody holds it any more.
+            let _ = is_stuck.wait_for(|is_stuck| !is_stuck).await;
+        }
     }
 
     fn read<X: Send + 'static>(&self, read: impl FnOnce(&dyn Consensus) -> Answer<X>) -> Answer<X> {
@@ -78,7 +106,11 @@ impl UnreliableConsensus {
             plan.reads_to_fail -= 1;
             return Box::pin(std::future::ready(Err(refused())));
         }
-        read(&*self.inner)
+        let (goes_on, answer) = (self.goes_on(), read(&*self.inner));
+        Box::pin(async move {
+            goes_on.await;
+            answer.await
+        })
     }
 }
 
@@ -98,8 +130,10 @@ impl Consensus for UnreliableConsensus {
     ) -> Answer<Result<Vec<Outcome>, Fenced>> {
         let fault = self.plan.lock().commits.pop_front().unwrap_or(Fault::None);
         let unreliable = self.clone();
+        let goes_on = self.goes_on();
         Box::pin(async move {
-            let UnreliableConsensus { inner, plan } = unreliable;
+            goes_on.await;
+            let UnreliableConsensus { inner, plan, .. } = unreliable;
             let late = std::mem::take(&mut plan.lock().late);
             let lost = || Err(ConsensusError::indeterminate(ToldToFail));
             let outcome = match fault {

@@ -8,6 +8,7 @@ use super::*;
 use crate::id::{BatchId, Epoch, PartId, ReaderId, SchemaId};
 use crate::record::testing::*;
 use crate::record::{Content, DataRecord, Inline, NewBatch, SinceRecord, Stored};
+use crate::record::{MetadataDraft, MetadataRecord, StoredName};
 use crate::schema::{Column, ColumnKind, Schema};
 
 fn shard() -> ShardId {
@@ -124,6 +125,31 @@ fn data_of<T: TestTime>(begun: SeqNo, checksum: Option<u32>) -> Story<DataRecord
     story.then(|record| record.empty(1, &gone));
     story.then(|record| ok(record.swept(&[PartId::new(9)])));
     story.then(DataRecord::bury);
+    story
+}
+
+fn metadata() -> Story<MetadataRecord> {
+    let name = |number: u64| StoredName::from(number.to_be_bytes());
+    let mut story = Story::new(LogId::metadata().shard);
+    let mut change = |edit: &dyn Fn(&mut MetadataDraft)| {
+        story.then(|record: &MetadataRecord| {
+            let mut draft = record.draft();
+            edit(&mut draft);
+            let (seen, changes) = draft.finish();
+            record.commit(seen, &changes)
+        });
+    };
+    change(&|draft| {
+        draft.own(name(1), ShardId::new(1)).unwrap();
+        draft.own(name(300), ShardId::new(1)).unwrap();
+        draft.set_txns_shard(ShardId::new(9)).unwrap();
+    });
+    change(&|draft| {
+        draft.disown(&name(1));
+        draft.disown(&name(300));
+        draft.list(ShardId::new(1)).unwrap();
+    });
+    change(&|draft| draft.strike(ShardId::new(1)));
     story
 }
 
@@ -265,6 +291,7 @@ proptest! {
         survives(&sinces::<Pair>(), which, &edits);
         survives(&data::<u64>(), which, &edits);
         survives(&data::<Pair>(), which, &edits);
+        survives(&metadata(), which, &edits);
     }
 
     #[test]
@@ -314,6 +341,31 @@ fn format_2_is_written_and_read_for_ever() {
     let written = [sinces::<u64>().encoded(), data::<Pair>().encoded()].concat();
     let golden = include_str!("golden_2.txt").lines().map(stored_version);
     assert!(golden.eq(written.into_iter().map(|(_, bytes)| bytes)));
+}
+
+#[test]
+fn metadata_are_written_and_read_for_ever() {
+    let story = metadata();
+    let mut golden = include_str!("golden_metadata_2.txt").lines();
+    is_read_from(&story, &mut golden);
+    assert_eq!(golden.next(), None);
+    let golden = include_str!("golden_metadata_2.txt").lines();
+    let written = story.encoded().into_iter().map(|(_, bytes)| bytes);
+    assert!(golden.map(stored_version).eq(written));
+}
+
+#[test]
+fn metadata_come_back_and_damage_of_them_is_found_out() {
+    let story = metadata();
+    comes_back(&story);
+    for (seqno, bytes) in story.encoded() {
+        for bit in 0..bytes.len() * 8 {
+            let mut damaged = bytes.to_vec();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            let read = decode::<MetadataRecord>(story.log, seqno, &damaged.into());
+            assert!(read.is_err(), "bit {bit} of version {seqno}");
+        }
+    }
 }
 
 #[test]

@@ -75,6 +75,7 @@ impl<T: ShardTime> Follower<T> {
                             changed.extend(hub.used(log.shard).map(|shard| (log.shard, shard)));
                         }
                         LogKind::Since => hub.tell_keepers(log.shard),
+                        LogKind::Metadata => {}
                     }
                 }
                 changed

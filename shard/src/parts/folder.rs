@@ -6,17 +6,20 @@
 //! folder of all parts: whoever else has made it may not have come so far.
 
 use std::collections::BTreeSet;
-use std::fs::{self, DirBuilder, File};
+use std::fs;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use lowwater::ShardId;
 use parking_lot::Mutex;
 
+use crate::folder;
 use crate::id::PartName;
 
 use super::ListedPart;
+
+/// The rights of a folder that only its owner may enter.
+const OWNER_ALONE: u32 = 0o700;
 
 /// A folder of parts on this machine.
 #[derive(Debug)]
@@ -29,13 +32,7 @@ pub(super) struct Folder {
 impl Folder {
     /// Opens the folder, and creates it where it is not there, for its owner alone.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        let parent = match path.parent() {
-            Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
-            Some(parent) => parent,
-            None => path,
-        };
-        fs::create_dir_all(parent)?;
-        create(path, parent)?;
+        folder::create(path, OWNER_ALONE)?;
         if !fs::metadata(path)?.is_dir() {
             return Err(io::ErrorKind::NotADirectory.into());
         }
@@ -58,7 +55,7 @@ impl Folder {
         if self.ready.lock().contains(&shard) {
             return Ok(());
         }
-        create(&self.of(shard), &self.root)?;
+        folder::create(&self.of(shard), OWNER_ALONE)?;
         self.ready.lock().insert(shard);
         Ok(())
     }
@@ -114,16 +111,6 @@ impl Folder {
             removed => if_there(removed).map(|_| ()),
         }
     }
-}
-
-/// Creates a folder that only its owner may enter, and makes its name durable.
-fn create(folder: &Path, parent: &Path) -> io::Result<()> {
-    match DirBuilder::new().mode(0o700).create(folder) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(error) => return Err(error),
-    }
-    File::open(parent)?.sync_all()
 }
 
 fn if_there<X>(outcome: io::Result<X>) -> io::Result<Option<X>> {

@@ -123,6 +123,7 @@ impl Parts {
             folder: None,
             place: place.into(),
             secrets: Secrets::default(),
+            written: Arc::default(),
         }
     }
 }

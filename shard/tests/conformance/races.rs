@@ -84,6 +84,49 @@ pub(crate) fn many_writers_of_one_log_lose_nothing(store: &impl Store) {
     });
 }
 
+pub(crate) fn writers_that_truncate_as_they_go_lose_nothing(store: &impl Store) {
+    let taken = at_once(store, async |_, store| {
+        let mut taken = Vec::new();
+        while taken.len() < INCREMENTS as usize {
+            let head = store.heads(vec![log(1)]).await.unwrap().remove(0);
+            let seen = seen(head.as_ref());
+            let mut next = offer(log(1), seen, "next");
+            next.keep_from = Some(next.seqno());
+            // One that comes late by more than was kept, while others truncate behind it.
+            let mut late = offer(log(1), seen.saturating_sub(2), "late");
+            late.keep_from = Some(late.seqno());
+            let (late, next) = tokio::join!(
+                store.commit(None, vec![late]),
+                store.commit(None, vec![next]),
+            );
+            if seen > 0 {
+                assert_eq!(
+                    late.unwrap().unwrap(),
+                    [Outcome::Stale],
+                    "having seen {seen}"
+                );
+            }
+            if next.unwrap().unwrap() == [Outcome::Taken] {
+                taken.push(seen + 1);
+            }
+        }
+        taken
+    });
+    let mut taken = taken.concat();
+    taken.sort_unstable();
+    taken.dedup();
+    run(async {
+        let left = numbers(&*store.open().await, log(1), 1).await;
+        assert_eq!(left.len(), 1, "{left:?}");
+        // The first may have been written by one that was late.
+        assert!(taken.len() as u64 + 1 >= left[0], "two took one place");
+        assert!(
+            taken.len() as u64 >= WRITERS * INCREMENTS,
+            "two took one place"
+        );
+    });
+}
+
 pub(crate) fn overlapping_transactions_lose_nothing(store: &impl Store) {
     const LOGS: u64 = 8;
     let taken = at_once(store, async |writer, store| {

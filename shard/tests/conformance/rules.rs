@@ -23,7 +23,13 @@ pub(crate) fn seqno(number: u64) -> SeqNo {
 pub(crate) fn offer(log: LogId, seen: u64, data: impl Into<Bytes>) -> Offer {
     let seen = (seen > 0).then(|| seqno(seen));
     let data = data.into();
-    Offer { log, seen, data }
+    let keep_from = None;
+    Offer {
+        log,
+        seen,
+        data,
+        keep_from,
+    }
 }
 
 pub(crate) async fn commit(store: &dyn Consensus, offers: Vec<Offer>) -> Vec<Outcome> {
@@ -178,6 +184,36 @@ pub(crate) fn truncation_leaves_the_latest_version(store: &impl Store) {
         truncate(3).await.unwrap();
         truncate(1).await.unwrap();
         assert_eq!(numbers(&*store, log(1), 1).await, [3]);
+    });
+}
+
+pub(crate) fn an_offer_that_is_taken_truncates(store: &impl Store) {
+    run(async {
+        let store = store.open().await;
+        write(&*store, log(1), 5).await;
+        write(&*store, log(2), 5).await;
+        write(&*store, log(3), 1).await;
+        let keep_from = |log, seen, from| Offer {
+            keep_from: Some(seqno(from)),
+            ..offer(log, seen, "next")
+        };
+        let stranger = Some(fence(1, 1));
+        let refused = store.commit(stranger, vec![keep_from(log(1), 5, 6)]);
+        assert!(refused.await.unwrap().is_err());
+        let offers = vec![
+            keep_from(log(1), 5, 4),
+            keep_from(log(2), 4, 4),
+            // Further than it can be: the version that is offered stays.
+            keep_from(log(3), 1, 9),
+            keep_from(log(4), 0, 1),
+        ];
+        let outcomes = commit(&*store, offers).await;
+        let (taken, stale) = (Outcome::Taken, Outcome::Stale);
+        assert_eq!(outcomes, [taken, stale, taken, taken]);
+        assert_eq!(numbers(&*store, log(1), 1).await, [4, 5, 6]);
+        assert!(numbers(&*store, log(2), 1).await.ends_with(&[4, 5]));
+        assert_eq!(numbers(&*store, log(3), 1).await, [2]);
+        assert_eq!(numbers(&*store, log(4), 1).await, [1]);
     });
 }
 

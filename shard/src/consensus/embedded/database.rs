@@ -1,5 +1,7 @@
 //! The SQLite file: how it is set up, and each statement.
 
+use std::fs::File;
+use std::io;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
@@ -14,6 +16,11 @@ use super::super::{ConsensusError, Fence, Fenced, Offer, Outcome, Scan, Truncati
 /// The first SQLite that does not have the WAL-reset bug, which corrupts what several processes
 /// write (3.7.0 to 3.51.2).
 const SQLITE_MIN: i32 = 3_051_003;
+
+/// In the store's folder.
+const FILE: &str = "records.sqlite";
+/// SQLite's write-ahead log, beside it.
+const LOG: &str = "records.sqlite-wal";
 
 /// Marks the file as ours: "LwSt".
 const APPLICATION: i32 = 0x4c77_5374;
@@ -39,6 +46,9 @@ const TABLES: &str = "
     ) STRICT;
 ";
 
+/// Of a log that reaches so far.
+const TRUNCATE: &str = "DELETE FROM versions WHERE log = ?1 AND seqno < ?2";
+
 /// Why a store cannot be opened.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -60,6 +70,18 @@ pub enum OpenError {
     Sqlite(#[from] rusqlite::Error),
 }
 
+/// Makes what can be read durable. SQLite shows a commit only when it is synced, with one exception:
+/// the first to open the store finds in the log what a process had written that was killed before
+/// it could sync.
+pub(super) fn sync_log(folder: &Path) -> io::Result<()> {
+    match File::open(folder.join(LOG)) {
+        Ok(log) => log.sync_all()?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    File::open(folder)?.sync_all()
+}
+
 /// A connection to the store's file.
 #[derive(Debug)]
 pub(super) struct Database(Connection);
@@ -69,7 +91,7 @@ impl Database {
         if rusqlite::version_number() < SQLITE_MIN {
             return Err(OpenError::UnsafeSqlite(rusqlite::version()));
         }
-        let mut connection = Connection::open(folder.join("records.sqlite"))?;
+        let mut connection = Connection::open(folder.join(FILE))?;
         connection.busy_handler(Some(wait_for_others))?;
         connection.set_prepared_statement_cache_capacity(32);
         let mut database = Database(connection);
@@ -178,6 +200,14 @@ impl Database {
         }
     }
 
+    /// Gives back to the file system what the file and its log do not need. What other processes
+    /// are just reading stays where it is.
+    pub(super) fn shrink(&mut self) -> rusqlite::Result<()> {
+        self.0.execute_batch("VACUUM")?;
+        let truncate = "PRAGMA wal_checkpoint(TRUNCATE)";
+        self.0.query_row(truncate, [], |_| Ok(()))
+    }
+
     /// Changes with every commit of another connection.
     pub(super) fn others_version(&self) -> rusqlite::Result<i64> {
         self.0
@@ -185,34 +215,40 @@ impl Database {
             .query_row([], |row| row.get(0))
     }
 
-    pub(super) fn offer(&mut self, offer: &Offer) -> rusqlite::Result<Outcome> {
+    pub(super) fn offer(&mut self, offers: &[Offer]) -> rusqlite::Result<Vec<Outcome>> {
         let mut insert = self.0.prepare_cached(
             "INSERT INTO versions SELECT ?1, ?2, ?3
              WHERE (SELECT max(seqno) FROM versions WHERE log = ?1) IS ?4",
         )?;
-        let seen = offer.seen.map(seqno_to_sql);
-        let inserted = insert.execute(params![
-            offer.log.to_bytes(),
-            seqno_to_sql(offer.seqno()),
-            &offer.data[..],
-            seen
-        ])?;
-        Ok(if inserted == 1 {
-            Outcome::Taken
-        } else {
-            Outcome::Stale
-        })
+        let mut delete = self.0.prepare_cached(TRUNCATE)?;
+        let offer = |offer: &Offer| {
+            let log = offer.log.to_bytes();
+            let seen = offer.seen.map(seqno_to_sql);
+            let seqno = seqno_to_sql(offer.seqno());
+            let inserted = insert.execute(params![log, seqno, &offer.data[..], seen])?;
+            if inserted == 0 {
+                return Ok(Outcome::Stale);
+            }
+            if let Some(before) = offer.keep_from {
+                delete.execute(params![log, seqno_to_sql(before.min(offer.seqno()))])?;
+            }
+            Ok(Outcome::Taken)
+        };
+        offers.iter().map(offer).collect()
     }
 
-    pub(super) fn truncate(&mut self, truncation: &Truncation) -> rusqlite::Result<()> {
-        let mut delete = self.0.prepare_cached(
-            "DELETE FROM versions WHERE log = ?1 AND seqno < ?2
-             AND (SELECT max(seqno) FROM versions WHERE log = ?1) >= ?2",
+    pub(super) fn truncate(&mut self, truncations: &[Truncation]) -> rusqlite::Result<()> {
+        let mut delete = self.0.prepare_cached(TRUNCATE)?;
+        let mut reached = self.0.prepare_cached(
+            "SELECT EXISTS (SELECT * FROM versions WHERE log = ?1 AND seqno >= ?2)",
         )?;
-        let before = seqno_to_sql(truncation.before);
-        delete
-            .execute(params![truncation.log.to_bytes(), before])
-            .map(drop)
+        for Truncation { log, before } in truncations {
+            let before = params![log.to_bytes(), seqno_to_sql(*before)];
+            if reached.query_row(before, |row| row.get(0))? {
+                delete.execute(before)?;
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn take_over(&mut self, fence: Fence) -> rusqlite::Result<Result<(), Fenced>> {

@@ -27,6 +27,8 @@ enum Message {
     Write(Box<dyn Write>),
     /// Somebody has begun to listen.
     Listener,
+    /// Give back what is not needed, between two transactions.
+    Shrink(oneshot::Sender<Result<(), ConsensusError>>),
 }
 
 /// Part of a transaction.
@@ -106,6 +108,13 @@ impl Writer {
         Box::pin(async move { answered.await.unwrap_or_else(|_| Err(stopped())) })
     }
 
+    /// Has the thread give back what is not needed, after what was asked before.
+    pub(super) fn shrink(&self) -> Answer<()> {
+        let (answer, answered) = oneshot::channel();
+        drop(self.messages.send(Message::Shrink(answer)));
+        Box::pin(async move { answered.await.unwrap_or_else(|_| Err(stopped())) })
+    }
+
     /// Tells the thread that somebody listens now.
     pub(super) fn listener(&self) {
         drop(self.messages.send(Message::Listener));
@@ -135,15 +144,28 @@ impl Committer {
     /// Carries out what is asked until nobody can ask any more.
     fn run(mut self, messages: &Receiver<Message>) {
         while let Some(first) = self.wait(messages) {
-            let messages = std::iter::once(first).chain(messages.try_iter());
-            let writes = messages.filter_map(|message| match message {
-                Message::Write(write) => Some(write),
-                Message::Listener => None,
-            });
-            let group: Vec<_> = writes.collect();
+            let (mut group, mut shrinkers) = (Vec::new(), Vec::new());
+            for message in std::iter::once(first).chain(messages.try_iter()) {
+                match message {
+                    Message::Write(write) => group.push(write),
+                    Message::Shrink(answer) => shrinkers.push(answer),
+                    Message::Listener => {}
+                }
+            }
             if !group.is_empty() {
                 self.commit(group);
             }
+            self.shrink(shrinkers);
+        }
+    }
+
+    fn shrink(&mut self, answers: Vec<oneshot::Sender<Result<(), ConsensusError>>>) {
+        if answers.is_empty() {
+            return;
+        }
+        let shrunk = self.database.shrink().map_err(failed);
+        for answer in answers {
+            drop(answer.send(shrunk.clone()));
         }
     }
 

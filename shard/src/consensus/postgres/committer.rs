@@ -10,8 +10,9 @@ use crate::id::LogId;
 use super::super::hints::Hints;
 use super::super::{Answer, ConsensusError, Fence, Fenced, Offer, Outcome};
 use super::notifier::Notifier;
+use super::offers::Commit;
 use super::pool::{Pool, timed_out_in_transaction};
-use super::session::{Commit, Session};
+use super::session::Session;
 
 type Committed = Result<Vec<Outcome>, Fenced>;
 type Reply = oneshot::Sender<Result<Committed, ConsensusError>>;
@@ -87,13 +88,21 @@ impl Task {
         }
     }
 
-    /// As many of those that wait as have no log in common: what is offered to one log twice could
-    /// not be told apart. The others keep their order and wait on.
+    /// As many of those that wait as have no log in common, nor different fences: what is offered
+    /// to one log twice could not be told apart. The others keep their order and wait on.
     fn next_group(&mut self) -> (Vec<Commit>, Vec<Reply>) {
         let mut logs = BTreeSet::new();
+        let mut fence = None;
         let (mut commits, mut answers) = (Vec::new(), Vec::new());
+        if self.waiting.len() == 1
+            && let Some(Request { commit, answer }) = self.waiting.pop_front()
+        {
+            return (vec![commit], vec![answer]);
+        }
         for Request { commit, answer } in std::mem::take(&mut self.waiting) {
-            let apart = commit.logs().all(|log| !logs.contains(&log));
+            let fenced = commit.fence();
+            let apart = commit.logs().all(|log| !logs.contains(&log))
+                && fenced.is_none_or(|fenced| *fence.get_or_insert(fenced) == fenced);
             logs.extend(commit.logs());
             if apart {
                 commits.push(commit);

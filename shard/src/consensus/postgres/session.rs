@@ -1,15 +1,17 @@
 //! One connection, and each statement.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use lowwater::StorageErrorKind;
+use parking_lot::Mutex;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Connection, Row, Socket, Statement};
 
 use crate::id::{Epoch, Incarnation, LogId, SeqNo};
 
-use super::super::{ConsensusError, Fence, Fenced, Offer, Outcome, Scan, Truncation, Version};
+use super::super::{ConsensusError, Fence, Fenced, Outcome, Scan, Truncation, Version};
+use super::offers::{Commit, Offers, seqno_to_sql};
 use super::tls::{Encrypted, Tls};
 
 const TABLES: &str = "
@@ -32,6 +34,13 @@ const DURABLE: &str = "
     SELECT set_config('synchronous_commit', 'on', false)
     WHERE current_setting('synchronous_commit') IN ('off', 'local')";
 
+/// What keeps a server from losing what it has acknowledged, and only its owner can set. Databases
+/// that merely speak the protocol may not have them.
+const SAFEGUARDS: [&str; 2] = ["fsync", "full_page_writes"];
+
+const OFF: &str = "
+    SELECT name FROM unnest($1::text[]) AS s (name) WHERE current_setting(name, true) = 'off'";
+
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE";
 
 /// Shared by all that commit. In a statement of its own: the next one sees what was committed while
@@ -45,19 +54,30 @@ const GATE_ALONE: &str = "SELECT epoch, incarnation FROM lowwater_gate FOR UPDAT
 const OFFER: &str = "
     INSERT INTO lowwater_versions (log, seqno, data)
     SELECT o.log, o.seen + 1, o.data
-    FROM unnest($1::bytea[], $2::bigint[], $3::bytea[], $4::bigint[], $5::bytea[])
-        AS o (log, seen, data, epoch, incarnation)
+    FROM unnest($1::bytea[], $2::bigint[], $3::bytea[], $4::boolean[])
+        AS o (log, seen, data, fenced)
     WHERE CASE WHEN o.seen = 0
             THEN NOT EXISTS (SELECT FROM lowwater_versions v WHERE v.log = o.log)
             ELSE EXISTS (
                 SELECT FROM lowwater_versions v WHERE v.log = o.log AND v.seqno = o.seen)
         END
-        AND (o.incarnation IS NULL OR EXISTS (
-            SELECT FROM lowwater_gate g
-            WHERE g.epoch = o.epoch AND g.incarnation = o.incarnation))
+        AND (NOT o.fenced OR (
+            SELECT count(*) > 0 FROM lowwater_gate
+            WHERE one AND epoch = $5::bigint AND incarnation = $6::bytea))
     ORDER BY o.log
     ON CONFLICT DO NOTHING
     RETURNING log";
+
+/// Behind the offers, while nobody else is at the gate.
+const FORGET: &str = "
+    DELETE FROM lowwater_versions v
+    USING unnest($1::bytea[], $2::bigint[], $3::boolean[]) AS o (log, keep_from, fenced)
+    WHERE v.log = o.log AND v.seqno < o.keep_from
+        AND EXISTS (
+            SELECT FROM lowwater_versions h WHERE h.log = o.log AND h.seqno >= o.keep_from)
+        AND (NOT o.fenced OR (
+            SELECT count(*) > 0 FROM lowwater_gate
+            WHERE one AND epoch = $4::bigint AND incarnation = $5::bytea))";
 
 const HEADS: &str = "
     SELECT l.at, v.seqno, v.data
@@ -79,6 +99,13 @@ const TRUNCATE: &str = "
     WHERE v.log = t.log AND v.seqno < t.before AND EXISTS (
         SELECT FROM lowwater_versions h WHERE h.log = t.log AND h.seqno >= t.before)";
 
+/// Whatever we ask goes by the primary key, log by log. The database does not know how many logs
+/// that are, and would rather read the whole table than look so many up, or compile what is done in
+/// a millisecond.
+const BY_KEY: &str = "
+    SELECT set_config(name, 'off', false) FROM pg_settings
+    WHERE name IN ('enable_seqscan', 'enable_hashjoin', 'enable_mergejoin', 'jit')";
+
 /// One step of the index for each log, however many versions it has.
 const LIST: &str = "
     WITH RECURSIVE logs (log, count) AS (
@@ -93,19 +120,11 @@ const LIST: &str = "
 /// A connection with its statements.
 pub(super) struct Session {
     client: Client,
+    statements: Mutex<BTreeMap<&'static str, Statement>>,
 }
 
 /// What drives a connection.
 pub(super) type Driver = Connection<Socket, Encrypted>;
-
-/// One commit among those of a group, which have no log in common.
-pub(super) struct Commit {
-    fence: Option<Fence>,
-    offers: Vec<Offer>,
-    /// For each offer, whether an earlier one is for the same log: it is not even tried, for the
-    /// database says only which logs were written.
-    repeats: Vec<bool>,
-}
 
 impl Session {
     /// Connects, in a task of its own.
@@ -119,11 +138,10 @@ impl Session {
                 tracing::debug!(%error, "a connection has ended");
             }
         });
-        session
-            .client
-            .batch_execute(DURABLE)
-            .await
-            .map_err(failed)?;
+        for settings in [DURABLE, BY_KEY] {
+            let set = session.client.batch_execute(settings).await;
+            set.map_err(failed)?;
+        }
         Ok(session)
     }
 
@@ -134,7 +152,8 @@ impl Session {
     ) -> Result<(Self, Driver), ConsensusError> {
         let connected = server.connect(tls.clone()).await;
         let (client, driver) = connected.map_err(unconnected)?;
-        Ok((Session { client }, driver))
+        let statements = Mutex::default();
+        Ok((Session { client, statements }, driver))
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -156,8 +175,34 @@ impl Session {
         }
     }
 
-    async fn prepare(&self, statement: &str) -> Result<Statement, ConsensusError> {
-        self.client.prepare(statement).await.map_err(failed)
+    /// Warns if the server can lose with the power what it has acknowledged.
+    pub(super) async fn warn_of_losses(&self) -> Result<(), ConsensusError> {
+        for setting in self.off(&SAFEGUARDS).await? {
+            tracing::warn!(
+                setting,
+                "the database server runs with {setting} = off: a power loss there can lose or \
+                 corrupt what was acknowledged"
+            );
+        }
+        Ok(())
+    }
+
+    /// Those of these settings that are off.
+    async fn off(&self, settings: &[&str]) -> Result<Vec<String>, ConsensusError> {
+        let off = self.client.query(OFF, &[&settings]).await.map_err(failed)?;
+        off.iter()
+            .map(|row| row.try_get(0).map_err(failed))
+            .collect()
+    }
+
+    /// Prepares a statement, once for each connection.
+    async fn prepare(&self, statement: &'static str) -> Result<Statement, ConsensusError> {
+        if let Some(prepared) = self.statements.lock().get(statement) {
+            return Ok(prepared.clone());
+        }
+        let prepared = self.client.prepare(statement).await.map_err(failed)?;
+        self.statements.lock().insert(statement, prepared.clone());
+        Ok(prepared)
     }
 
     pub(super) async fn heads(
@@ -180,7 +225,7 @@ impl Session {
 
     pub(super) async fn scan(&self, scans: &[Scan]) -> Result<Vec<Vec<Version>>, ConsensusError> {
         let names = names(scans.iter().map(|scan| scan.log));
-        let from: Vec<i64> = scans.iter().map(|scan| to_sql(scan.from)).collect();
+        let from: Vec<i64> = scans.iter().map(|scan| seqno_to_sql(scan.from)).collect();
         let statement = self.prepare(SCAN).await?;
         let rows = self
             .client
@@ -221,26 +266,44 @@ impl Session {
     }
 
     /// Offers all in one transaction and, as far as the database is concerned, in one round trip.
+    /// Of the commits that have a fence, all have the same.
     pub(super) async fn commit(
         &self,
         commits: &[Commit],
     ) -> Result<Vec<Result<Vec<Outcome>, Fenced>>, ConsensusError> {
         let offers = Offers::new(commits);
-        let (gate, offer) = tokio::join!(self.prepare(GATE_SHARED), self.prepare(OFFER));
-        let (gate, offer) = (gate?, offer?);
+        let gate = if offers.forget() {
+            GATE_ALONE
+        } else {
+            GATE_SHARED
+        };
+        let prepared = tokio::join!(
+            self.prepare(gate),
+            self.prepare(OFFER),
+            self.prepare(FORGET),
+        );
+        let (gate, offer, forget) = (prepared.0?, prepared.1?, prepared.2?);
         let parameters = offers.parameters();
+        let forgotten = offers.parameters_to_forget();
         // They are sent in this order when they are first polled; none waits for the one before.
-        let (begun, gate, taken, committed) = tokio::join!(
+        let (begun, gate, taken, forgotten, committed) = tokio::join!(
             biased;
             self.client.batch_execute(BEGIN),
             self.client.query_one(&gate, &[]),
             self.client.query(&offer, &parameters),
+            async {
+                match offers.forget() {
+                    true => self.client.execute(&forget, &forgotten).await,
+                    false => Ok(0),
+                }
+            },
             self.client.batch_execute("COMMIT"),
         );
         // What the database refuses takes the transaction back, whatever became of the commit.
         begun.map_err(in_transaction)?;
         let gate = gate.map_err(in_transaction)?;
         let taken = taken.map_err(in_transaction)?;
+        forgotten.map_err(in_transaction)?;
         committed.map_err(ConsensusError::indeterminate)?;
         let mut logs = Vec::with_capacity(taken.len());
         for row in &taken {
@@ -259,7 +322,7 @@ impl Session {
         let names = names(truncations.iter().map(|truncation| truncation.log));
         let before = truncations
             .iter()
-            .map(|truncation| to_sql(truncation.before));
+            .map(|truncation| seqno_to_sql(truncation.before));
         let before: Vec<i64> = before.collect();
         let statement = self.prepare(TRUNCATE).await?;
         self.alone(async |client, _| client.query(&statement, &[&names, &before]).await)
@@ -315,94 +378,8 @@ impl Session {
     }
 }
 
-impl Commit {
-    pub(super) fn new(fence: Option<Fence>, offers: Vec<Offer>) -> Self {
-        let mut logs = BTreeSet::new();
-        let repeats = offers.iter().map(|offer| !logs.insert(offer.log));
-        Commit {
-            fence,
-            repeats: repeats.collect(),
-            offers,
-        }
-    }
-
-    /// The logs that it offers to.
-    pub(super) fn logs(&self) -> impl Iterator<Item = LogId> {
-        self.offers.iter().map(|offer| offer.log)
-    }
-
-    /// The offers that are tried.
-    fn tried(&self) -> impl Iterator<Item = &Offer> {
-        let offers = self.offers.iter().zip(&self.repeats);
-        offers
-            .filter(|(_, repeats)| !**repeats)
-            .map(|(offer, _)| offer)
-    }
-
-    /// What became of it, given who was in charge and which logs were written.
-    fn outcomes(&self, current: Option<Fence>, taken: &[&[u8]]) -> Result<Vec<Outcome>, Fenced> {
-        if self.fence.is_some() && self.fence != current {
-            return Err(Fenced { by: current });
-        }
-        let outcome = |(offer, repeats): (&Offer, &bool)| {
-            let name = offer.log.to_bytes();
-            match taken.binary_search(&&name[..]) {
-                Ok(_) if !repeats => Outcome::Taken,
-                Ok(_) | Err(_) => Outcome::Stale,
-            }
-        };
-        let offers = self.offers.iter().zip(&self.repeats);
-        Ok(offers.map(outcome).collect())
-    }
-}
-
-/// The offers of a group, in columns.
-#[derive(Default)]
-struct Offers<'a> {
-    logs: Vec<Vec<u8>>,
-    seen: Vec<i64>,
-    data: Vec<&'a [u8]>,
-    epochs: Vec<Option<i64>>,
-    incarnations: Vec<Option<Vec<u8>>>,
-}
-
-impl<'a> Offers<'a> {
-    fn new(commits: &'a [Commit]) -> Self {
-        let mut offers = Offers::default();
-        for commit in commits {
-            let epoch = commit.fence.map(|fence| fence.epoch.number().cast_signed());
-            let incarnation = commit
-                .fence
-                .map(|fence| fence.incarnation.number().to_be_bytes());
-            for offer in commit.tried() {
-                offers.logs.push(offer.log.to_bytes().to_vec());
-                offers.seen.push(offer.seen.map_or(0, to_sql));
-                offers.data.push(&offer.data);
-                offers.epochs.push(epoch);
-                offers.incarnations.push(incarnation.map(Vec::from));
-            }
-        }
-        offers
-    }
-
-    fn parameters(&self) -> [&(dyn tokio_postgres::types::ToSql + Sync); 5] {
-        [
-            &self.logs,
-            &self.seen,
-            &self.data,
-            &self.epochs,
-            &self.incarnations,
-        ]
-    }
-}
-
 fn names(logs: impl Iterator<Item = LogId>) -> Vec<Vec<u8>> {
     logs.map(|log| log.to_bytes().to_vec()).collect()
-}
-
-/// No log has 2^63 versions; a number beyond is that of no version.
-fn to_sql(seqno: SeqNo) -> i64 {
-    i64::try_from(seqno.number()).unwrap_or(i64::MAX - 1)
 }
 
 /// Which of the questions a row answers: the database counts from 1.
@@ -467,4 +444,53 @@ fn is_race(error: &tokio_postgres::Error) -> bool {
         SqlState::DUPLICATE_OBJECT,
     ];
     error.code().is_some_and(|code| races.contains(code))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::str::FromStr;
+
+    use super::*;
+
+    /// On a connection with these options. Where there is no server the conformance suite says so.
+    fn on_session<F: Future<Output = ()>>(options: &str, test: impl FnOnce(Session) -> F) {
+        let Ok(server) = std::env::var("LOWWATER_TEST_POSTGRES") else {
+            return;
+        };
+        let mut server = tokio_postgres::Config::from_str(&server).unwrap();
+        server.options(options);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let tls = Tls::new(&server).unwrap();
+            test(Session::connect(&server, &tls).await.unwrap()).await;
+        });
+    }
+
+    #[test]
+    fn commits_wait_for_the_disk_whatever_the_server_is_set_to() {
+        for (set, used) in [
+            ("off", "on"),
+            ("local", "on"),
+            ("remote_apply", "remote_apply"),
+        ] {
+            on_session(&format!("-c synchronous_commit={set}"), async |session| {
+                let row = session.client.query_one("SHOW synchronous_commit", &[]);
+                let found: String = row.await.unwrap().get(0);
+                assert_eq!(found, used);
+            });
+        }
+    }
+
+    #[test]
+    fn settings_that_are_off_are_found() {
+        on_session("-c enable_seqscan=off", async |session| {
+            let settings = ["enable_seqscan", "enable_indexscan", "nobody_has_this"];
+            assert_eq!(session.off(&settings).await.unwrap(), ["enable_seqscan"]);
+            session.warn_of_losses().await.unwrap();
+        });
+    }
 }

@@ -1,0 +1,124 @@
+//! The controller is killed at random moments, again and again, and its database too. Nothing is
+//! lost, and nothing is read wrong.
+
+#![allow(clippy::unwrap_used, reason = "in a test it is how one fails")]
+#![allow(clippy::print_stderr, reason = "people are told")]
+
+mod killed {
+    pub(crate) mod days;
+    pub(crate) mod replay;
+    pub(crate) mod server;
+}
+
+use std::time::{Duration, Instant};
+
+use killed::days::{DAYS, Days};
+use killed::replay::Replay;
+use killed::server::Server;
+
+/// How often something is killed.
+const KILLS: usize = 10;
+
+/// So much of the time goes to kills at most, however slow the machine is.
+const KILLING: Duration = Duration::from_secs(45);
+
+fn random(what: &str) -> fastrand::Rng {
+    let seed = std::env::var("LOWWATER_TEST_SEED").ok();
+    let seed = seed.map_or_else(|| fastrand::u64(..), |seed| seed.parse().unwrap());
+    eprintln!("{what}: to see it again, set LOWWATER_TEST_SEED={seed}");
+    fastrand::Rng::with_seed(seed)
+}
+
+#[test]
+fn a_controller_that_is_killed_again_and_again_loses_nothing() {
+    let (mut random, days) = (random("kills of the controller"), Days::new());
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("store");
+    let mut replay = Replay::new(&days, vec!["--store".into(), store.into()]);
+    let begin = Instant::now();
+    for _ in 0..KILLS {
+        replay.run_and_kill(&mut random);
+        if begin.elapsed() > KILLING || replay.is_over() {
+            break;
+        }
+        replay.check_what_is_there(&mut random);
+    }
+    replay.run_to_the_end();
+    replay.check_the_end(&mut random);
+}
+
+#[test]
+fn a_controller_on_postgres_that_is_killed_again_and_again_loses_nothing() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let (mut random, days) = (random("kills of the controller on PostgreSQL"), Days::new());
+    let folder = tempfile::tempdir().unwrap();
+    let mut replay = Replay::new(&days, server.options(&folder));
+    let begin = Instant::now();
+    for _ in 0..KILLS {
+        replay.run_and_kill(&mut random);
+        if begin.elapsed() > KILLING || replay.is_over() {
+            break;
+        }
+        replay.check_what_is_there(&mut random);
+    }
+    replay.run_to_the_end();
+    replay.check_the_end(&mut random);
+}
+
+#[test]
+fn a_controller_whose_database_is_killed_again_and_again_goes_on() {
+    let Some(mut server) = Server::start() else {
+        return;
+    };
+    let (mut random, days) = (random("kills of PostgreSQL"), Days::new());
+    let folder = tempfile::tempdir().unwrap();
+    let replay = Replay::new(&days, server.options(&folder));
+    let begin = Instant::now();
+    let mut controller = replay.start();
+    for kill in 0..KILLS {
+        controller.wait_for(Duration::from_millis(random.u64(200..2_000)));
+        if begin.elapsed() > KILLING || controller.has_ended() {
+            break;
+        }
+        server.kill();
+        if kill % 4 == 3 {
+            // Both at once: what the dead controller has sent may still land.
+            controller.kill();
+            server.start_again();
+            controller = replay.start();
+        } else {
+            server.start_again();
+        }
+    }
+    controller.ends_well();
+    replay.check_the_end(&mut random);
+}
+
+#[test]
+fn a_controller_whose_database_stays_away_ends_with_one_line() {
+    let Some(mut server) = Server::start() else {
+        return;
+    };
+    let days = Days::new();
+    let folder = tempfile::tempdir().unwrap();
+    let replay = Replay::new(&days, server.options(&folder));
+    let controller = replay.start();
+    replay.wait_until_something_is_written();
+    server.kill();
+    let (code, said) = controller.end();
+    assert_eq!(code, Some(1), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(said.starts_with("error: "), "{said}");
+
+    server.start_again();
+    replay.run_to_the_end();
+    replay.check_the_end(&mut random("what is read after all"));
+}
+
+#[test]
+fn the_days_are_cut_out_as_they_are_in_the_year() {
+    let days = Days::new();
+    assert!(days.are_those_of_the_year(), "{DAYS} days");
+}

@@ -1,0 +1,226 @@
+//! A replay that is killed and started again, and what is found in its store.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{Read, Seek};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use lowwater_controller::catalog::{KEPT, Relation};
+use lowwater_controller::findings::Findings;
+use lowwater_controller::minute::{DAY, Minute};
+use lowwater_controller::options::Request;
+use lowwater_controller::oracle::Oracle;
+use lowwater_controller::store::{Reading, Store};
+use serde_json::{Value, json};
+
+use super::days::{DAYS, Days};
+
+/// How long anything may take that is waited for.
+const BOUND: Duration = Duration::from_secs(120);
+
+/// A replay that is killed and started again.
+pub(crate) struct Replay<'a> {
+    days: &'a Days,
+    oracle: Oracle<'a>,
+    store: Vec<OsString>,
+    /// How long it runs at most before it is killed; grows while that is not long enough for
+    /// anything to be written.
+    run_at_most: Duration,
+    upper: Minute,
+    over: bool,
+}
+
+/// A controller that runs.
+pub(crate) struct Controller {
+    child: Child,
+    said: File,
+}
+
+impl<'a> Replay<'a> {
+    pub(crate) fn new(days: &'a Days, store: Vec<OsString>) -> Self {
+        Self {
+            days,
+            oracle: Oracle::new(&days.data),
+            store,
+            run_at_most: Duration::from_millis(1_000),
+            upper: 0,
+            over: false,
+        }
+    }
+
+    pub(crate) fn start(&self) -> Controller {
+        let said = tempfile::tempfile().unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_controller"))
+            .args(["--days", &DAYS.to_string(), "--step", "3", "--readers", "2"])
+            .arg("--data")
+            .arg(self.days.folder())
+            .args(&self.store)
+            .stdout(Stdio::null())
+            .stderr(said.try_clone().unwrap())
+            .spawn()
+            .unwrap();
+        Controller { child, said }
+    }
+
+    /// Starts it, and kills it after a while, unless it has come to its end.
+    pub(crate) fn run_and_kill(&mut self, random: &mut fastrand::Rng) {
+        let mut controller = self.start();
+        let longest = u64::try_from(self.run_at_most.as_millis()).unwrap();
+        controller.wait_for(Duration::from_millis(random.u64(1..longest)));
+        if controller.has_ended() {
+            controller.ends_well();
+            self.over = true;
+        } else {
+            controller.kill();
+        }
+    }
+
+    /// Whether it has come to its end before it was killed.
+    pub(crate) fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// What was durable when it was killed can be read, and is right.
+    pub(crate) fn check_what_is_there(&mut self, random: &mut fastrand::Rng) {
+        let (code, refused) = self.ask(Minute::MAX);
+        if code == Some(2) {
+            // It was killed before it had made its store.
+            self.run_at_most *= 2;
+            return;
+        }
+        assert_eq!(code, Some(3), "{refused}");
+        let window = |of: &str| refused[of].as_u64().unwrap();
+        let (since, upper) = (window("since"), window("upper"));
+        assert!(upper >= self.upper, "upper went back to {upper}");
+        if upper == self.upper {
+            self.run_at_most *= 2;
+        }
+        self.upper = upper;
+        if since < upper {
+            self.check_answer(since);
+            self.check_answer(random.u64(since..upper));
+        }
+    }
+
+    pub(crate) fn wait_until_something_is_written(&self) {
+        let begin = Instant::now();
+        while self.ask(0).0 != Some(0) {
+            assert!(begin.elapsed() < BOUND, "nothing is ever written");
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    pub(crate) fn run_to_the_end(&self) {
+        self.start().ends_well();
+    }
+
+    /// The window is exactly what the policies ask for, and all of it is right: the views as they
+    /// are asked for, and every collection in its shard.
+    pub(crate) fn check_the_end(&self, random: &mut fastrand::Rng) {
+        let (since, upper) = (DAYS * DAY - KEPT, DAYS * DAY);
+        for (minute, reason) in [(since - 1, "before since"), (upper, "not yet written")] {
+            let refused =
+                json!({"minute": minute, "refused": reason, "since": since, "upper": upper});
+            assert_eq!(self.ask(minute), (Some(3), refused));
+        }
+        let chosen = random.u64(since..upper);
+        for minute in [since, chosen, upper - 1] {
+            self.check_answer(minute);
+        }
+        let store = self.open();
+        for relation in Relation::ALL {
+            for minute in [
+                since,
+                since + 1,
+                random.u64(since..upper),
+                chosen,
+                upper - 1,
+            ] {
+                let expected = Reading::Rows(self.oracle.rows(relation, minute));
+                let read = store.read(relation, minute).unwrap();
+                assert!(read == expected, "{relation:?} as of {minute}");
+            }
+        }
+    }
+
+    fn open(&self) -> Store {
+        let args = ["controller", "ask", "--at", "0"].map(OsString::from);
+        let args = args.into_iter().chain(self.store.clone());
+        let Ok(Request::Ask(ask)) = Request::parse_args(args) else {
+            panic!("the store has no name")
+        };
+        Store::open_to_ask(&ask.location).unwrap()
+    }
+
+    fn check_answer(&self, minute: Minute) {
+        let (code, answer) = self.ask(minute);
+        let mut findings = Findings::default();
+        for view in Relation::VIEWS {
+            findings.put(view, self.oracle.rows(view, minute));
+        }
+        let expected = serde_json::to_value(&findings).unwrap();
+        assert_eq!(code, Some(0), "{answer}");
+        for (name, expected) in expected.as_object().unwrap() {
+            assert_eq!(answer[name], *expected, "{name} as of {minute}");
+        }
+    }
+
+    fn ask(&self, minute: Minute) -> (Option<i32>, Value) {
+        let output = Command::new(env!("CARGO_BIN_EXE_controller"))
+            .args(["ask", "--at", &minute.to_string()])
+            .args(&self.store)
+            .output()
+            .unwrap();
+        let answer = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
+        (output.status.code(), answer)
+    }
+}
+
+impl Controller {
+    /// Lets it run for a while.
+    pub(crate) fn wait_for(&mut self, duration: Duration) {
+        let begin = Instant::now();
+        while begin.elapsed() < duration && !self.has_ended() {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    pub(crate) fn ends_well(self) {
+        let (code, said) = self.end();
+        assert_eq!(code, Some(0), "{said}");
+    }
+
+    /// Waits for its end; gives its exit code, and what it has said to people.
+    pub(crate) fn end(mut self) -> (Option<i32>, String) {
+        let status = self.status();
+        let mut said = String::new();
+        self.said.rewind().unwrap();
+        self.said.read_to_string(&mut said).unwrap();
+        (status.code(), said)
+    }
+
+    fn status(&mut self) -> ExitStatus {
+        let begin = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            if begin.elapsed() > BOUND {
+                self.child.kill().unwrap();
+                panic!("the controller does not come to its end");
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+}

@@ -1,0 +1,355 @@
+//! Collections over shards: all that a controller does with storage, from boot to drop.
+//!
+//! ```
+//! use std::collections::BTreeSet;
+//! use std::sync::Arc;
+//!
+//! use lowwater::ReadPolicy;
+//! use lowwater_shard::collections::{
+//!     Allotment, CollectionDescription, Collections, Kind, NewCollection, Start,
+//! };
+//! use lowwater_shard::consensus::MemoryConsensus;
+//! use lowwater_shard::metadata::StoredMetadata;
+//! use lowwater_shard::{Column, ColumnKind, Schema};
+//!
+//! # let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+//! # let handle = runtime.handle().clone();
+//! # runtime.block_on(async {
+//! // Boot: take charge of the store, and bring its metadata in line with the catalogue.
+//! let store = Arc::new(MemoryConsensus::new());
+//! let start = Start::default();
+//! let collections = Collections::<u64, u64>::start(&handle, store.clone(), start).await?;
+//! let metadata = StoredMetadata::<u64>::new(store, collections.fence());
+//! let (existing, dropped) = (BTreeSet::new(), BTreeSet::new());
+//! let mut transaction = metadata.begin().await?;
+//! let prepared = collections.initialize(&mut transaction, &existing, &dropped)?;
+//! transaction.commit().await?;
+//! let _found = prepared.committed();
+//!
+//! // Create: the catalogue's transaction allots a shard; then comes the collection.
+//! let mut transaction = metadata.begin().await?;
+//! let added = vec![(7, Allotment::Own)];
+//! let prepared = collections.prepare(&mut transaction, added, &BTreeSet::new())?;
+//! transaction.commit().await?;
+//! let _allotted = prepared.committed();
+//! let column = Column { name: "delay".into(), kind: ColumnKind::Int64, nullable: true };
+//! let schema = Schema::new(vec![column])?;
+//! let flights = NewCollection {
+//!     id: 7,
+//!     description: CollectionDescription::new(Kind::Webhook, schema),
+//!     policy: ReadPolicy::lag_writes_by(1_440, 60)?,
+//!     since: None,
+//! };
+//! let flights = collections.create(None, vec![flights]).await?.remove(0);
+//!
+//! // Read: a hold keeps it readable, together with the frontiers at that instant.
+//! let held = collections.acquire(&[7]).await?.remove(0);
+//! assert_eq!(held.hold.since(), &flights.since());
+//! drop(held);
+//!
+//! // Drop: once the catalogue has committed, nobody owns the shard, and it is finalized when the
+//! // last hold has gone.
+//! let mut transaction = metadata.begin().await?;
+//! let prepared = collections.prepare(&mut transaction, vec![], &BTreeSet::from([7]))?;
+//! transaction.commit().await?;
+//! let _given_up = prepared.committed();
+//! collections.drop_collections(vec![7]).await?;
+//! while collections.finalizer_stats().succeeded == 0 {
+//!     tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+//! }
+//! collections.stop().await?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # }).unwrap();
+//! ```
+
+mod description;
+mod epoch;
+mod plan;
+mod prepared;
+mod ledger;
+mod create;
+mod ask;
+mod alter;
+mod standby;
+mod guard;
+mod finalize;
+mod finalizer;
+
+use std::fmt;
+use std::io;
+use std::sync::{Arc, OnceLock};
+
+use lowwater::{
+    Client, CollectionId, Config, Engine, EngineThread, ShardId, StopError, Storage, StorageError,
+};
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+
+use crate::consensus::{Consensus, Fence};
+use crate::hub::Hub;
+use crate::id::{Epoch, ReaderId};
+use crate::log::Log;
+use crate::record::DataRecord;
+use crate::storage::ShardStorage;
+use crate::time::ShardTime;
+use crate::transact::Transactor;
+
+use finalize::Finalizes;
+use finalizer::Finalizer;
+use guard::Guarded;
+use ledger::Ledger;
+use standby::Standby;
+
+pub use alter::AlterError;
+pub use ask::{CollectionMetadata, Held};
+pub use create::{CollectionRefusal, CreateCollectionsError};
+pub use description::{CollectionDescription, Kind, KindName, NewCollection};
+pub use epoch::{TakeOverError, TakenOver, take_over};
+pub use finalizer::{Finalization, FinalizerStats, Unfinalized};
+pub use plan::{Allotment, Plan, PrepareError};
+pub use prepared::Prepared;
+pub use standby::PromoteError;
+
+/// The name of a controller's critical sinces, if it says no other: the same through all its
+/// incarnations.
+pub const CONTROLLER: ReaderId = ReaderId::new(u128::from_be_bytes(*b"lowwater control"));
+
+/// How a controller starts.
+#[derive(Clone, Debug)]
+pub struct Start {
+    /// The epoch to start with, or else the one after that which is in charge.
+    pub epoch: Option<Epoch>,
+    /// The name of its critical sinces, the same through all its incarnations.
+    pub reader: ReaderId,
+    /// How its engine runs.
+    pub engine: Config,
+    /// How shards are finalized.
+    pub finalization: Finalization,
+}
+
+impl Default for Start {
+    fn default() -> Self {
+        Start {
+            epoch: None,
+            reader: CONTROLLER,
+            engine: Config::default(),
+            finalization: Finalization::default(),
+        }
+    }
+}
+
+/// Why a controller has not started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// It is not in charge of the store.
+    #[error(transparent)]
+    TakeOver(#[from] TakeOverError),
+    /// The engine's thread could not be started. The epoch is taken all the same.
+    #[error("the engine's thread could not be started: {0}")]
+    Thread(#[from] io::Error),
+}
+
+/// Collections over shards: what a controller embeds.
+///
+/// It is in charge of a store, and of all critical sinces there, until another one with a higher
+/// epoch takes over: from then on nothing that it was in the middle of lands, and every call comes to
+/// an error that says who is in charge. Clones are handles of the same; when the last one goes, the
+/// engine stops.
+pub struct Collections<I: CollectionId, T: ShardTime> {
+    inner: Arc<Inner<I, T>>,
+}
+
+struct Inner<I: CollectionId, T: ShardTime> {
+    runtime: Handle,
+    client: Client<I, T>,
+    /// Writes as nobody.
+    reads: Transactor,
+    /// How it drives the store, from when on it is in charge.
+    driving: OnceLock<Driving>,
+    /// How it can be put in charge, if it was not from the beginning.
+    standby: Option<Standby<T>>,
+    reader: ReaderId,
+    finalization: Mutex<Finalization>,
+    ledger: Arc<Mutex<Ledger<I>>>,
+    engine: Mutex<Option<EngineThread>>,
+}
+
+/// What a controller that is in charge has.
+struct Driving {
+    taken: TakenOver,
+    /// Writes as this controller.
+    transactor: Transactor,
+    finalizer: Finalizer,
+}
+
+/// The controller only reads: another one is in charge, or nobody. [Promote](Collections::promote) it
+/// first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the controller only reads")]
+pub struct ReadOnly;
+
+impl<I: CollectionId, T: ShardTime> Collections<I, T> {
+    /// Takes charge of a store, and starts an engine on it. What is to be done in the background is
+    /// done in tasks of `runtime`.
+    ///
+    /// What comes next is [`initialize`](Collections::initialize).
+    ///
+    /// # Errors
+    ///
+    /// If another controller is in charge with a higher epoch, or with the one given; if the store
+    /// fails; if no thread can be started.
+    pub async fn start(
+        runtime: &Handle,
+        store: Arc<dyn Consensus>,
+        start: Start,
+    ) -> Result<Self, StartError> {
+        let taken = take_over(&*store, start.epoch).await?;
+        let hub = Hub::spawn(runtime, Arc::clone(&store));
+        let ledger = Arc::new(Mutex::new(Ledger::new()));
+        let storage = Guarded {
+            storage: ShardStorage::on(runtime, hub, start.reader, taken.fence),
+            ledger: Arc::clone(&ledger),
+        };
+        let collections = Collections::on(runtime, store, start, ledger, storage, None)?;
+        collections.inner.drive(taken);
+        Ok(collections)
+    }
+
+    fn on(
+        runtime: &Handle,
+        store: Arc<dyn Consensus>,
+        start: Start,
+        ledger: Arc<Mutex<Ledger<I>>>,
+        storage: impl Storage<T>,
+        standby: Option<Standby<T>>,
+    ) -> Result<Self, StartError> {
+        let (engine, client) = Engine::new(start.engine, storage)?;
+        let engine = engine.spawn()?;
+        let inner = Inner {
+            runtime: runtime.clone(),
+            client,
+            reads: Transactor::new(store, None),
+            driving: OnceLock::new(),
+            standby,
+            reader: start.reader,
+            finalization: Mutex::new(start.finalization),
+            ledger,
+            engine: Mutex::new(Some(engine)),
+        };
+        Ok(Collections {
+            inner: Arc::new(inner),
+        })
+    }
+
+    /// Who is in charge of the store, this controller, and who was before; none while it only reads.
+    pub fn taken_over(&self) -> Option<TakenOver> {
+        self.inner.driving.get().map(|driving| driving.taken)
+    }
+
+    /// What this controller writes with: for metadata and tables in the same store. None while it
+    /// only reads.
+    pub fn fence(&self) -> Option<Fence> {
+        self.taken_over().map(|taken| taken.fence)
+    }
+
+    /// The engine, for what needs no storage: holds by handle, subscriptions, explanations.
+    pub fn client(&self) -> &Client<I, T> {
+        &self.inner.client
+    }
+
+    /// Ends it: what was asked before is done, wishes that are left are made durable, everybody who
+    /// waits is answered. What is finalized is left where it is: the next start goes on.
+    ///
+    /// # Errors
+    ///
+    /// If not all wishes were durable in time, or the engine had stopped before, or of itself.
+    pub async fn stop(&self) -> Result<(), StopError> {
+        let stopped = self.inner.client.stop().await;
+        if let Some(driving) = self.inner.driving.get() {
+            driving.finalizer.stop();
+        }
+        let engine = self.inner.engine.lock().take();
+        if let Some(engine) = engine {
+            // Over in a moment: it has answered. How it ended was its answer.
+            let _ = self
+                .inner
+                .runtime
+                .spawn_blocking(move || engine.join())
+                .await;
+        }
+        stopped
+    }
+
+    /// Goes on even if nobody waits for it any more, so that what is known here and in the engine
+    /// stays the same.
+    async fn carry_on<X: Send + 'static>(
+        &self,
+        work: impl Future<Output = X> + Send + 'static,
+    ) -> X {
+        let done = self.inner.runtime.spawn(work).await;
+        done.expect("the runtime outlives those who wait in it, and the work does not panic")
+    }
+}
+
+impl<I: CollectionId, T: ShardTime> Inner<I, T> {
+    /// From now on it is in charge.
+    fn drive(&self, taken: TakenOver) {
+        let transactor = Transactor::new(Arc::clone(self.reads.store()), Some(taken.fence));
+        let finalizes = Finalizes {
+            client: self.client.clone(),
+            transactor: transactor.clone(),
+            reader: self.reader,
+            fence: taken.fence,
+            ledger: Arc::clone(&self.ledger),
+        };
+        let settings = self.finalization.lock().clone();
+        let driving = Driving {
+            taken,
+            transactor,
+            finalizer: Finalizer::spawn(&self.runtime, Arc::new(finalizes), settings),
+        };
+        assert!(
+            self.driving.set(driving).is_ok(),
+            "it is put in charge once"
+        );
+    }
+
+    fn driving(&self) -> Result<&Driving, ReadOnly> {
+        self.driving.get().ok_or(ReadOnly)
+    }
+
+    /// Which of these shards nothing was ever written to.
+    async fn unwritten(&self, shards: Vec<ShardId>) -> Result<Vec<ShardId>, StorageError> {
+        let mut logs: Vec<Log<DataRecord<T>>> = shards.into_iter().map(Log::new).collect();
+        let mut all: Vec<_> = logs.iter_mut().collect();
+        for read in self.reads.refresh(&mut all).await? {
+            read.map_err(|error| StorageError::new(lowwater::StorageErrorKind::GiveUp, error))?;
+        }
+        let unwritten = logs.iter();
+        let unwritten = unwritten.filter(|log| log.record().upper().is_minimum());
+        Ok(unwritten.map(|log| log.id().shard).collect())
+    }
+}
+
+impl<I: CollectionId, T: ShardTime> Clone for Collections<I, T> {
+    fn clone(&self) -> Self {
+        Collections {
+            inner: Arc::clone(&self.inner),
+        }
+    }
+}
+
+impl<I: CollectionId, T: ShardTime> Drop for Inner<I, T> {
+    fn drop(&mut self) {
+        // Nobody waits for what it comes to.
+        drop(self.client.stop());
+    }
+}
+
+impl<I: CollectionId, T: ShardTime> fmt::Debug for Collections<I, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Collections")
+            .field("taken", &self.taken_over())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,222 @@
+//! What is known of collections beside the engine: what they are, and whose their shards are.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use lowwater::{CollectionId, DropError, Key, ShardId};
+
+use super::description::{CollectionDescription, Kind};
+use super::plan::Plan;
+
+/// What is known of collections beside the engine.
+#[derive(Debug)]
+pub(super) struct Ledger<I> {
+    /// Who owns which shard, by metadata that are known to be committed.
+    owned: BTreeMap<I, ShardId>,
+    owners: BTreeMap<ShardId, BTreeSet<I>>,
+    txns_shard: Option<ShardId>,
+    /// Collections that were created and not dropped.
+    live: BTreeMap<I, Live<I>>,
+    /// The exports of each ingestion that is live.
+    exports: BTreeMap<I, BTreeSet<I>>,
+    /// Incarnations of collections that the engine may still have, dropped ones that are held too.
+    incarnations: BTreeMap<ShardId, Vec<(I, Key)>>,
+    /// Shards of collections that are just being created, and of how many each.
+    creating: BTreeMap<ShardId, usize>,
+    /// Shards that are given up by transactions of which nobody knows yet whether they commit.
+    pub(super) pending: usize,
+}
+
+/// A collection that was created and not dropped.
+#[derive(Clone, Debug)]
+pub(super) struct Live<I> {
+    pub(super) description: Arc<CollectionDescription<I>>,
+    pub(super) shard: ShardId,
+    pub(super) key: Key,
+    /// The engine is just asked to drop it.
+    pub(super) dropping: bool,
+}
+
+impl<I: PartialEq> Live<I> {
+    /// To create this is to do nothing.
+    pub(super) fn is_same(&self, description: &CollectionDescription<I>) -> bool {
+        !self.dropping && *self.description == *description
+    }
+}
+
+impl<I: CollectionId> Ledger<I> {
+    pub(super) fn new() -> Self {
+        Ledger {
+            owned: BTreeMap::new(),
+            owners: BTreeMap::new(),
+            txns_shard: None,
+            live: BTreeMap::new(),
+            exports: BTreeMap::new(),
+            incarnations: BTreeMap::new(),
+            creating: BTreeMap::new(),
+            pending: 0,
+        }
+    }
+
+    /// These own these, besides what is known.
+    pub(super) fn own(&mut self, owned: impl IntoIterator<Item = (I, ShardId)>) {
+        for (id, shard) in owned {
+            self.disown(id);
+            self.owned.insert(id, shard);
+            self.owners.entry(shard).or_default().insert(id);
+        }
+    }
+
+    /// These own these, and nobody owns anything else.
+    pub(super) fn observe(&mut self, owned: Vec<(I, ShardId)>, txns_shard: Option<ShardId>) {
+        self.owned.clear();
+        self.owners.clear();
+        self.own(owned);
+        self.txns_shard = txns_shard;
+    }
+
+    fn disown(&mut self, id: I) {
+        let Some(shard) = self.owned.remove(&id) else {
+            return;
+        };
+        if let Some(owners) = self.owners.get_mut(&shard) {
+            owners.remove(&id);
+            if owners.is_empty() {
+                self.owners.remove(&shard);
+            }
+        }
+    }
+
+    /// What was planned is committed.
+    pub(super) fn committed(&mut self, plan: &Plan<I>) {
+        plan.disowned.iter().for_each(|(id, _)| self.disown(*id));
+        self.own(plan.allotted.iter().copied());
+        self.own(plan.strangers.iter().copied());
+        self.txns_shard = plan.txns_shard.or(self.txns_shard);
+    }
+
+    pub(super) fn shard_of(&self, id: I) -> Option<ShardId> {
+        self.owned.get(&id).copied()
+    }
+
+    /// Who owns it, for people; empty if nobody does.
+    pub(super) fn names_of_owners(&self, shard: ShardId) -> String {
+        let owners = self.owners.get(&shard).into_iter().flatten();
+        let mut names = names(owners.copied());
+        if self.txns_shard == Some(shard) {
+            names.push_str("the transactions of tables");
+        }
+        names
+    }
+
+    pub(super) fn txns_shard(&self) -> Option<ShardId> {
+        self.txns_shard
+    }
+
+    pub(super) fn live(&self, id: I) -> Option<&Live<I>> {
+        self.live.get(&id)
+    }
+
+    pub(super) fn all_live(&self) -> impl Iterator<Item = (I, &Live<I>)> {
+        self.live.iter().map(|(id, live)| (*id, live))
+    }
+
+    pub(super) fn exports(&self, ingestion: I) -> impl Iterator<Item = I> {
+        self.exports.get(&ingestion).into_iter().flatten().copied()
+    }
+
+    pub(super) fn begin_to_create(&mut self, shard: ShardId) {
+        *self.creating.entry(shard).or_default() += 1;
+    }
+
+    pub(super) fn end_to_create(&mut self, shard: ShardId) {
+        if let Some(count) = self.creating.get_mut(&shard) {
+            *count -= 1;
+            if *count == 0 {
+                self.creating.remove(&shard);
+            }
+        }
+    }
+
+    pub(super) fn created(&mut self, id: I, live: Live<I>) {
+        self.remove(id);
+        let incarnations = self.incarnations.entry(live.shard).or_default();
+        incarnations.push((id, live.key));
+        if let Kind::IngestionExport { ingestion } = &live.description.kind {
+            self.exports.entry(*ingestion).or_default().insert(id);
+        }
+        self.live.insert(id, live);
+    }
+
+    /// The engine is about to be asked to drop these, all or none of them: which incarnations they
+    /// are.
+    pub(super) fn begin_to_drop(&mut self, ids: &[I]) -> Result<Vec<(I, Key)>, DropError<I>> {
+        let mut keys = Vec::with_capacity(ids.len());
+        for id in ids {
+            match self.live.get(id) {
+                Some(live) if live.dropping => return Err(DropError::Dropped(*id)),
+                Some(live) => keys.push((*id, live.key)),
+                None => return Err(DropError::UnknownCollection(*id)),
+            }
+        }
+        for id in ids {
+            self.live.entry(*id).and_modify(|live| live.dropping = true);
+        }
+        Ok(keys)
+    }
+
+    /// The engine has answered: it was dropped, if anything was; holds and dependents may still keep
+    /// it.
+    pub(super) fn end_to_drop(&mut self, id: I, key: Key, is_dropped: bool) {
+        match self.live.get_mut(&id) {
+            Some(live) if live.key != key => {}
+            Some(_) if is_dropped => self.remove(id),
+            Some(live) => live.dropping = false,
+            None => {}
+        }
+    }
+
+    fn remove(&mut self, id: I) {
+        let Some(live) = self.live.remove(&id) else {
+            return;
+        };
+        if let Kind::IngestionExport { ingestion } = &live.description.kind
+            && let Some(exports) = self.exports.get_mut(ingestion)
+        {
+            exports.remove(&id);
+            if exports.is_empty() {
+                self.exports.remove(ingestion);
+            }
+        }
+    }
+
+    pub(super) fn describe(&mut self, id: I, description: Arc<CollectionDescription<I>>) {
+        if let Some(live) = self.live.get_mut(&id) {
+            live.description = description;
+        }
+    }
+
+    /// The collections that the engine still has on a shard, as `alive` says; the others are
+    /// forgotten.
+    pub(super) fn held(&mut self, shard: ShardId, alive: impl Fn(I, Key) -> bool) -> Vec<I> {
+        let Some(incarnations) = self.incarnations.get_mut(&shard) else {
+            return Vec::new();
+        };
+        incarnations.retain(|(id, key)| alive(*id, *key));
+        let held = incarnations.iter().map(|(id, _)| *id).collect();
+        if incarnations.is_empty() {
+            self.incarnations.remove(&shard);
+        }
+        held
+    }
+
+    pub(super) fn is_being_created(&self, shard: ShardId) -> bool {
+        self.creating.contains_key(&shard)
+    }
+}
+
+/// Ids as people read them.
+pub(super) fn names<I: CollectionId>(ids: impl IntoIterator<Item = I>) -> String {
+    let ids: Vec<String> = ids.into_iter().map(|id| id.to_string()).collect();
+    ids.join(", ")
+}

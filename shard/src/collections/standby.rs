@@ -1,0 +1,112 @@
+//! A controller that only reads, and can be put in charge.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lowwater::{CollectionId, ShardId, Since, StorageError};
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+
+use crate::consensus::Consensus;
+use crate::hub::Hub;
+use crate::id::Epoch;
+use crate::standby::{Promoter, StandbyStorage};
+use crate::storage::ShardStorage;
+use crate::time::ShardTime;
+
+use super::epoch::{TakeOverError, TakenOver, take_over};
+use super::guard::Guarded;
+use super::ledger::Ledger;
+use super::{Collections, Start, StartError};
+
+/// How a controller can be put in charge that only reads so far.
+pub(super) struct Standby<T: ShardTime> {
+    hub: Arc<Hub<T>>,
+    promoter: Promoter<T>,
+    lapsed: Arc<Mutex<BTreeMap<ShardId, Since<T>>>>,
+    /// One at a time.
+    promoting: tokio::sync::Mutex<()>,
+}
+
+/// Why a controller was not put in charge: it goes on to read.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum PromoteError {
+    /// It is in charge already.
+    #[error("the controller is in charge already")]
+    InCharge,
+    /// The epoch was not taken.
+    #[error(transparent)]
+    TakeOver(#[from] TakeOverError),
+    /// Not all shards could be opened. The epoch is taken all the same, and whoever had the one
+    /// before is not in charge any more; ask again.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+impl<I: CollectionId, T: ShardTime> Collections<I, T> {
+    /// Starts a controller that only reads: it writes nothing but its own leases, which expire
+    /// `lease` after it was heard of last, and is not stopped by others that come and go above it.
+    /// [`start.epoch`](Start::epoch) does not matter yet.
+    ///
+    /// What comes next is [`observe`](Collections::observe).
+    ///
+    /// # Errors
+    ///
+    /// If no thread can be started.
+    pub fn follow(
+        runtime: &Handle,
+        store: Arc<dyn Consensus>,
+        start: Start,
+        lease: Duration,
+    ) -> Result<Self, StartError> {
+        let hub = Hub::spawn(runtime, Arc::clone(&store));
+        let lapsed = Arc::<Mutex<BTreeMap<ShardId, Since<T>>>>::default();
+        let noted = Arc::clone(&lapsed);
+        let note = move |shard, since: &Since<T>| drop(noted.lock().insert(shard, since.clone()));
+        let (storage, promoter) = StandbyStorage::spawn(runtime, Arc::clone(&hub), lease, note);
+        let standby = Standby {
+            hub,
+            promoter,
+            lapsed,
+            promoting: tokio::sync::Mutex::new(()),
+        };
+        let ledger = Arc::new(Mutex::new(Ledger::new()));
+        Collections::on(runtime, store, start, ledger, storage, Some(standby))
+    }
+
+    /// Puts a controller in charge that has only read so far: with the epoch given, or else with the
+    /// one after that which is there. Whoever was in charge is stopped by that; holds stay.
+    ///
+    /// What comes next is [`initialize`](Collections::initialize).
+    ///
+    /// # Errors
+    ///
+    /// If another controller is in charge with a higher epoch, or with the one given; if the store
+    /// fails. It goes on to read then.
+    pub async fn promote(&self, epoch: Option<Epoch>) -> Result<TakenOver, PromoteError> {
+        let inner = &self.inner;
+        let standby = inner.standby.as_ref().ok_or(PromoteError::InCharge)?;
+        let _one_at_a_time = standby.promoting.lock().await;
+        if inner.driving.get().is_some() {
+            return Err(PromoteError::InCharge);
+        }
+        let taken = take_over(&**inner.reads.store(), epoch).await?;
+        let hub = Arc::clone(&standby.hub);
+        let driver = Guarded {
+            storage: ShardStorage::on(&inner.runtime, hub, inner.reader, taken.fence),
+            ledger: Arc::clone(&inner.ledger),
+        };
+        standby.promoter.promote(Box::new(driver)).await?;
+        inner.drive(taken);
+        Ok(taken)
+    }
+
+    /// Shards whose lease has lapsed while this controller only read, as it does when the process was
+    /// stopped for long, and from when on they can be read since then: holds before that hold
+    /// nothing.
+    pub fn lapsed(&self) -> BTreeMap<ShardId, Since<T>> {
+        let standby = self.inner.standby.as_ref();
+        standby.map_or_else(BTreeMap::new, |standby| standby.lapsed.lock().clone())
+    }
+}

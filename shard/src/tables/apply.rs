@@ -1,0 +1,279 @@
+//! Bringing what was committed to the tables' own shards.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use lowwater::{ShardId, Since, Upper};
+use timely::progress::Antichain;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::encoding::decode_writes;
+use super::error::{ApplyError, TablesError, give_up, write_trouble};
+use super::handle::Inner;
+use super::state::{Application, TxnsState};
+use super::store::{Head, TableAppend, TableStore, WriteFault};
+use super::time::TableTime;
+
+/// How long to wait before something is done again that has failed.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// The txns shard is let go of at most this often.
+const DOWNGRADE_INTERVAL: Duration = Duration::from_secs(1);
+
+type Heads<T> = BTreeMap<ShardId, Head<T>>;
+
+/// Why an application was not made.
+enum Trouble {
+    /// What the state says may be old.
+    Stale(ApplyError),
+    /// What was read of the shard may be old.
+    OldHead(ApplyError),
+}
+
+impl<T: TableTime> Inner<T> {
+    /// Applies what was committed to these tables up to and at `through`; whatever is found to be
+    /// applied is noted. What cannot be applied does not keep the rest from it.
+    pub(super) async fn apply_to(
+        &self,
+        tables: BTreeSet<ShardId>,
+        through: &T,
+    ) -> Result<(), ApplyError> {
+        if tables.is_empty() {
+            return Ok(());
+        }
+        self.may_write()?;
+        let mut failed = None;
+        let mut heads = Heads::new();
+        for (id, head) in self.store.heads(tables.into_iter().collect()).await? {
+            match head {
+                Ok(head) => drop(heads.insert(id, head)),
+                Err(error) => drop(failed.get_or_insert(TablesError::Storage(error))),
+            }
+        }
+        while !heads.is_empty() {
+            let (appends, troubled) = self.plan(&mut heads, through).await;
+            for (id, trouble) in troubled {
+                if let Err(error) = self.look_again(id, trouble, through, &mut heads).await {
+                    heads.remove(&id);
+                    failed.get_or_insert(error);
+                }
+            }
+            if !appends.is_empty() {
+                let tried: Vec<_> = appends.iter().map(|a| (a.shard, a.upper.clone())).collect();
+                let outcomes = self.store.append(appends).await;
+                for ((id, upper), outcome) in tried.into_iter().zip(outcomes) {
+                    let Some(head) = heads.get_mut(&id) else {
+                        continue;
+                    };
+                    match outcome {
+                        Ok(()) => head.upper = upper,
+                        Err(WriteFault::Elsewhere(actual)) => head.upper = actual,
+                        Err(fault) => {
+                            heads.remove(&id);
+                            failed.get_or_insert(write_trouble(fault));
+                        }
+                    }
+                }
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Lets the txns shard be compacted up to `since`, and compacts it where that is worth it.
+    pub(super) async fn let_go(&self, since: Since<T>) -> Result<(), ApplyError> {
+        let downgraded = self.store.downgrade(self.txns, since).await;
+        downgraded.map_err(write_trouble)?;
+        let compacted = self.store.compact(self.txns).await;
+        compacted.map_err(write_trouble)
+    }
+
+    /// What to append, and what is in the way; tables to which nothing has to be applied are left
+    /// out of `heads` afterwards.
+    async fn plan(
+        &self,
+        heads: &mut Heads<T>,
+        through: &T,
+    ) -> (Vec<TableAppend<T>>, Vec<(ShardId, Trouble)>) {
+        let state = &mut self.cache.lock().await.state;
+        let (mut appends, mut troubled) = (Vec::new(), Vec::new());
+        heads.retain(|id, head| {
+            state.applied(*id, &head.upper);
+            match plan_one(state, *id, head, through) {
+                Ok(None) => return false,
+                Ok(Some(append)) => appends.push(append),
+                Err(trouble) => troubled.push((*id, trouble)),
+            }
+            true
+        });
+        (appends, troubled)
+    }
+
+    /// Reads again what may be old; an error if it was not.
+    async fn look_again(
+        &self,
+        id: ShardId,
+        trouble: Trouble,
+        through: &T,
+        heads: &mut Heads<T>,
+    ) -> Result<(), ApplyError> {
+        let error = match trouble {
+            Trouble::Stale(error) => {
+                self.catch_up(&mut *self.cache.lock().await).await?;
+                error
+            }
+            Trouble::OldHead(error) => {
+                for (id, head) in self.store.heads(vec![id]).await? {
+                    heads.insert(id, head?);
+                }
+                error
+            }
+        };
+        let state = &self.cache.lock().await.state;
+        let head = heads.get(&id);
+        let planned = head.map(|head| plan_one(state, id, head, through));
+        match planned {
+            Some(Err(_)) => Err(error),
+            Some(Ok(_)) | None => Ok(()),
+        }
+    }
+}
+
+fn plan_one<T: TableTime>(
+    state: &TxnsState<T>,
+    id: ShardId,
+    head: &Head<T>,
+    through: &T,
+) -> Result<Option<TableAppend<T>>, Trouble> {
+    let application = state.application(id, &head.upper, through);
+    let application =
+        application.map_err(|foreign| Trouble::Stale(TablesError::Storage(give_up(foreign))))?;
+    let Some(Application {
+        lower,
+        upper,
+        writes,
+    }) = application
+    else {
+        return Ok(None);
+    };
+    let old = |error| Trouble::OldHead(TablesError::Storage(give_up(error)));
+    let updates = decode_writes(&writes, &head.schemas).map_err(old)?;
+    Ok(Some(TableAppend {
+        shard: id,
+        schema: head.schemas.last().expect("the writes are of it").clone(),
+        lower,
+        upper,
+        updates,
+    }))
+}
+
+/// Follows what other processes write to the txns shard.
+pub(super) async fn follow<T: TableTime>(inner: Weak<Inner<T>>) {
+    loop {
+        let Some((store, txns, upper)) = inner.upgrade().map(|inner| {
+            let upper = inner.uppers().borrow().clone();
+            (Arc::clone(&inner.store), inner.txns, upper)
+        }) else {
+            return;
+        };
+        if upper.is_sealed() {
+            return;
+        }
+        let followed = followed(&inner, &*store, txns, upper.into_frontier()).await;
+        if let Err(error) = followed {
+            tracing::warn!(%error, "what is committed to tables cannot be followed");
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+}
+
+async fn followed<T: TableTime>(
+    inner: &Weak<Inner<T>>,
+    store: &dyn TableStore<T>,
+    txns: ShardId,
+    known: Antichain<T>,
+) -> Result<(), lowwater::StorageError> {
+    store.wait_past(txns, known.clone()).await?;
+    let Some(inner) = inner.upgrade() else {
+        return Ok(());
+    };
+    let mut cache = inner.cache.lock().await;
+    // What this process has written itself need not be read.
+    if *cache.upper().frontier() == known {
+        inner.catch_up(&mut cache).await?;
+    }
+    Ok(())
+}
+
+/// Applies what is committed, and lets the txns shard be compacted, until another controller is in
+/// charge.
+pub(super) async fn work<T: TableTime>(inner: Weak<Inner<T>>, uppers: watch::Receiver<Upper<T>>) {
+    let mut worker = Worker {
+        inner,
+        uppers,
+        downgraded: Since::minimum(),
+        next_downgrade: Instant::now(),
+    };
+    while worker.turn().await {}
+}
+
+struct Worker<T: TableTime> {
+    inner: Weak<Inner<T>>,
+    uppers: watch::Receiver<Upper<T>>,
+    /// How far the txns shard was let go of.
+    downgraded: Since<T>,
+    next_downgrade: Instant,
+}
+
+impl<T: TableTime> Worker<T> {
+    /// False if there is nothing more to do, for ever.
+    async fn turn(&mut self) -> bool {
+        let Some(inner) = self.inner.upgrade() else {
+            return false;
+        };
+        self.uppers.mark_unchanged();
+        let again = match self.work(&inner).await {
+            Ok(true) => None,
+            Ok(false) => Some(self.next_downgrade),
+            Err(TablesError::Fenced(fenced)) => {
+                tracing::info!(%fenced, "another controller applies what is committed now");
+                return false;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "what is committed to tables cannot be applied");
+                Some(Instant::now() + AGAIN)
+            }
+        };
+        drop(inner);
+        let wait = tokio::time::sleep_until(again.unwrap_or(self.next_downgrade));
+        tokio::select! {
+            changed = self.uppers.changed() => changed.is_ok(),
+            () = wait, if again.is_some() => true,
+        }
+    }
+
+    /// True if everything was done, and nothing is left for later.
+    async fn work(&mut self, inner: &Inner<T>) -> Result<bool, ApplyError> {
+        let cache = inner.cache.lock().await;
+        let latest = cache.state.latest_unapplied().cloned();
+        let due = latest
+            .as_ref()
+            .map(|latest| cache.state.unapplied_through(latest));
+        drop(cache);
+        if let (Some(latest), Some(due)) = (latest, due) {
+            inner.apply_to(due, &latest).await?;
+        }
+        let limit = inner.cache.lock().await.state.since_limit();
+        if limit == self.downgraded {
+            return Ok(true);
+        }
+        if Instant::now() < self.next_downgrade {
+            return Ok(false);
+        }
+        inner.let_go(limit.clone()).await?;
+        self.downgraded = limit;
+        self.next_downgrade = Instant::now() + DOWNGRADE_INTERVAL;
+        Ok(true)
+    }
+}

@@ -1,0 +1,200 @@
+//! Where the updates of tables are: in the record if they are few, in a part of their own if not.
+
+use std::sync::Arc;
+
+use lowwater::{ShardId, StorageError, Upper};
+use timely::PartialOrder;
+
+use crate::hub::Shard;
+use crate::id::{SchemaId, SeqNo};
+use crate::inline;
+use crate::parts::{PartError, Parts};
+use crate::record::{Batch, Content, Inline, Stored, UnknownSchema};
+use crate::schema::Schema;
+use crate::updates::Updates;
+
+use super::error::give_up;
+use super::time::{TableTime, last_before};
+
+/// What takes more bytes than this becomes a part.
+const INLINE_BYTES_MAX: usize = 64 << 10;
+
+/// The latest batches of the txns shard, that are left as they are: who has read up to one of them
+/// reads on from there, and does not have to begin anew.
+const BATCHES_LEFT: usize = 8;
+
+/// How many batches are merged at least.
+const BATCHES_MERGED: usize = 16;
+
+/// Why contents were not read.
+#[derive(Debug)]
+pub(super) enum Unread {
+    /// A part was deleted, or lost.
+    Missing(Stored),
+    Storage(StorageError),
+}
+
+impl<E: Into<StorageError>> From<E> for Unread {
+    fn from(error: E) -> Self {
+        Unread::Storage(error.into())
+    }
+}
+
+/// Encodes updates for a record, and stores them before if they are large.
+pub(super) async fn write<T: TableTime>(
+    parts: &Parts,
+    shard: &Arc<Shard<T>>,
+    schema: &Schema,
+    updates: &Updates<T>,
+) -> Result<Vec<Content>, StorageError> {
+    if updates.is_empty() {
+        return Ok(Vec::new());
+    }
+    let inline = inline::encode_within(updates, schema, INLINE_BYTES_MAX).map_err(give_up)?;
+    if let Some(bytes) = inline {
+        let inline = Inline {
+            schema: SchemaId::new(0),
+            updates: updates.len() as u64,
+            bytes,
+        };
+        return Ok(vec![Content::Inline(inline)]);
+    }
+    let begun = shard.data.lock().await.seen().unwrap_or(SeqNo::NONE);
+    let stored = parts.write(shard.id, begun, SchemaId::new(0), schema, updates);
+    Ok(vec![Content::Stored(stored.await.map_err(trouble)?)])
+}
+
+/// The updates of batches, as those of the latest schema.
+pub(super) async fn read<T: TableTime>(
+    parts: &Parts,
+    shard: ShardId,
+    batches: &[Batch<T>],
+    schemas: &[Schema],
+) -> Result<Updates<T>, Unread> {
+    let mut all = Vec::new();
+    for content in batches.iter().flat_map(|batch| &batch.contents) {
+        let schema = usize::try_from(content.schema().number()).ok();
+        let schema = schema.and_then(|at| schemas.get(at));
+        let schema = schema.ok_or_else(|| give_up(UnknownSchema(content.schema())))?;
+        all.push(match content {
+            Content::Inline(inline) => inline::decode(&inline.bytes, schema).map_err(give_up)?,
+            Content::Stored(stored) => match parts.read(shard, stored, schema).await {
+                Err(PartError::Missing(_)) => return Err(Unread::Missing(stored.clone())),
+                read => read.map_err(trouble)?,
+            },
+        });
+    }
+    let nothing = Schema::new(Vec::new()).expect("no column occurs twice");
+    let all = Updates::concat(all, schemas.last().unwrap_or(&nothing));
+    Ok(all.map_err(give_up)?)
+}
+
+fn trouble(error: PartError) -> StorageError {
+    StorageError::new(error.kind(), error)
+}
+
+/// The first batch with updates at times from `from` on, if those before can be told from them; all
+/// behind it have only such.
+pub(super) fn cut<T: TableTime>(batches: &[Batch<T>], from: &Upper<T>) -> Option<usize> {
+    let reaches = |batch: &Batch<T>| !PartialOrder::less_equal(&batch.upper, from);
+    let Some(first) = batches.iter().position(reaches) else {
+        return Some(batches.len());
+    };
+    let batch = &batches[first];
+    if PartialOrder::less_equal(from, &batch.lower) {
+        return Some(first);
+    }
+    // Times before were advanced to its since at most.
+    let before = last_before(from)?;
+    batch.since.can_read(&before).then_some(first)
+}
+
+/// The number of a schema is known only when the record is.
+pub(super) fn of_schema(contents: &[Content], schema: SchemaId) -> Vec<Content> {
+    let numbered = contents.iter().map(|content| match content {
+        Content::Inline(inline) => Content::Inline(Inline {
+            schema,
+            ..inline.clone()
+        }),
+        Content::Stored(stored) => Content::Stored(Stored {
+            schema,
+            ..stored.clone()
+        }),
+    });
+    numbered.collect()
+}
+
+/// The batches that are merged next: those since the last merge, or all of them once they have
+/// become as large as what was merged, so that what is written over and over is in proportion to
+/// what is new.
+pub(super) fn worth_merging<T>(batches: &[Batch<T>]) -> &[Batch<T>] {
+    let old = batches.len().saturating_sub(BATCHES_LEFT);
+    if old < BATCHES_MERGED {
+        return &[];
+    }
+    let merged_is_larger = bytes(&batches[..1]) > bytes(&batches[1..old]);
+    &batches[usize::from(merged_is_larger)..old]
+}
+
+fn bytes<T>(batches: &[Batch<T>]) -> u64 {
+    let contents = batches.iter().flat_map(|batch| &batch.contents);
+    let bytes = contents.map(|content| match content {
+        Content::Inline(inline) => inline.bytes.len() as u64,
+        Content::Stored(stored) => stored.bytes,
+    });
+    bytes.sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use lowwater::Since;
+
+    use super::*;
+    use crate::id::BatchId;
+
+    fn batch(lower: u64, upper: u64, since: u64) -> Batch<u64> {
+        Batch {
+            id: BatchId::new(lower),
+            lower: Upper::at(lower),
+            upper: Upper::at(upper),
+            since: Since::at(since),
+            contents: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_is_new_is_read_alone_where_it_can_be_told_from_what_was_before() {
+        let batches = [batch(0, 5, 3), batch(5, 9, 0), batch(9, 12, 11)];
+        let cut = |from| cut(&batches, &Upper::at(from));
+        // Where a batch begins, and within one that was not compacted up to there.
+        assert_eq!(cut(5), Some(1));
+        assert_eq!(cut(7), Some(1));
+        assert_eq!(cut(4), Some(0));
+        // What was before 3 is at 3 now.
+        assert_eq!(cut(3), None);
+        assert_eq!(cut(11), None);
+        assert_eq!(cut(9), Some(2));
+        assert_eq!(cut(12), Some(3));
+        assert_eq!(cut(20), Some(3));
+        assert_eq!(cut(0), Some(0));
+    }
+
+    #[test]
+    fn what_was_merged_is_left_alone_until_as_much_is_new() {
+        let many: Vec<_> = (0..40).map(|at| batch(at, at + 1, 0)).collect();
+        assert!(worth_merging(&many[..23]).is_empty());
+        assert_eq!(worth_merging(&many[..24]).len(), 16);
+        let mut large = many.clone();
+        let bytes = bytes::Bytes::from(vec![0; 100]);
+        let (schema, updates) = (SchemaId::new(0), 1);
+        let inline = Inline {
+            schema,
+            updates,
+            bytes,
+        };
+        large[0].contents.push(Content::Inline(inline.clone()));
+        assert_eq!(worth_merging(&large)[0].id, BatchId::new(1));
+        large[3].contents.push(Content::Inline(inline));
+        assert_eq!(worth_merging(&large)[0].id, BatchId::new(0));
+    }
+}

@@ -1,0 +1,129 @@
+//! Why something was not done with tables.
+
+use lowwater::{ShardId, Since, StorageError, StorageErrorKind};
+
+use crate::consensus::Fenced;
+use crate::record::SchemaRefusal;
+use crate::updates::UpdatesError;
+
+use super::store::WriteFault;
+use super::{CommitRefusal, ForgetRefusal, RegisterRefusal};
+
+/// Only what is sealed is past the empty frontier: wait past a time instead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is nothing to wait for past the empty frontier")]
+pub struct NothingToWaitFor;
+
+/// Why something was not done with tables: refused, for a reason of its own, or impossible.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum TablesError<R> {
+    /// It was refused by the latest state of all tables.
+    #[error(transparent)]
+    Refused(R),
+    /// Another controller is in charge of the store: nothing was written.
+    #[error(transparent)]
+    Fenced(Fenced),
+    /// The tables were opened to read only.
+    #[error("the tables were opened to read only")]
+    ReadOnly,
+    /// Storage failed. What was to be written may have been, where the error does not say that it
+    /// was not.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+/// Why a transaction was not committed.
+pub type CommitError<T> = TablesError<CommitRefusal<T>>;
+
+/// Why tables were not forgotten.
+pub type ForgetError<T> = TablesError<ForgetRefusal<T>>;
+
+/// Why shards were not made tables.
+pub type RegisterError<T> = TablesError<RegisterFault<T>>;
+
+/// Why the schema of a table was not changed.
+pub type AlterError = TablesError<SchemaRefusal>;
+
+/// Why shards were not made tables.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RegisterFault<T> {
+    /// The state of the tables does not let them.
+    #[error(transparent)]
+    Refused(#[from] RegisterRefusal<T>),
+    /// The shard has another schema.
+    #[error("table {table}: {refusal}")]
+    Schema {
+        /// The shard.
+        table: ShardId,
+        /// What is in the way.
+        refusal: SchemaRefusal,
+    },
+}
+
+/// Why a write was not taken into a transaction.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum WriteError {
+    /// The table has no such schema: [alter](super::Tables::alter) it first.
+    #[error("table {0} has no such schema")]
+    UnknownSchema(ShardId),
+    /// The rows are not of the schema.
+    #[error(transparent)]
+    Updates(#[from] UpdatesError),
+    /// The table's schemas cannot be read.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+/// Why a table cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadRefusal<T> {
+    /// What is before `since` can no longer be read.
+    #[error("table {table} can be read from {since:?} on")]
+    TooEarly {
+        /// The table.
+        table: ShardId,
+        /// Ask again at or after it.
+        since: Since<T>,
+    },
+}
+
+/// Why a table cannot be read.
+pub type ReadError<T> = TablesError<ReadRefusal<T>>;
+
+/// Nothing can be refused.
+pub type ApplyError = TablesError<std::convert::Infallible>;
+
+impl<R> TablesError<R> {
+    pub(super) fn map<S>(self, map: impl FnOnce(R) -> S) -> TablesError<S> {
+        match self {
+            TablesError::Refused(refusal) => TablesError::Refused(map(refusal)),
+            TablesError::Fenced(fenced) => TablesError::Fenced(fenced),
+            TablesError::ReadOnly => TablesError::ReadOnly,
+            TablesError::Storage(error) => TablesError::Storage(error),
+        }
+    }
+}
+
+/// Of a write that was not refused for where its shard ends.
+pub(super) fn write_trouble<T, R>(fault: WriteFault<T>) -> TablesError<R>
+where
+    T: std::fmt::Debug,
+{
+    match fault {
+        WriteFault::Fenced(fenced) => TablesError::Fenced(fenced),
+        WriteFault::Storage(error) => TablesError::Storage(error),
+        WriteFault::Elsewhere(upper) => TablesError::Storage(StorageError::new(
+            StorageErrorKind::Retry,
+            Busy(format!("{upper:?}")),
+        )),
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("others were faster, again and again: the shard is written up to {0}")]
+struct Busy(String);
+
+/// Something in the store that does not hold together.
+pub(super) fn give_up(error: impl std::error::Error + Send + Sync + 'static) -> StorageError {
+    StorageError::new(StorageErrorKind::GiveUp, error)
+}

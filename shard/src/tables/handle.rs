@@ -1,0 +1,302 @@
+//! The tables of a store: the door to all that is done with them.
+
+use std::sync::{Arc, OnceLock};
+
+use lowwater::{ShardId, Since, StorageError, StorageErrorKind, Upper};
+use timely::progress::Antichain;
+use tokio::runtime::Handle;
+use tokio::sync::{Mutex, watch};
+use tokio::task::AbortHandle;
+
+use super::apply;
+use super::cache::Cache;
+use super::encoding::{encode_rows, txns_schema};
+use super::error::{ApplyError, NothingToWaitFor, TablesError, give_up, write_trouble};
+use super::state::{Passed, Step, TxnsState};
+use super::store::{TableAppend, TableStore, WriteFault};
+use super::time::TableTime;
+use super::transaction::Transaction;
+
+/// How often something is tried again because others were faster.
+pub(super) const TRIES_MAX: usize = 100;
+
+/// The tables of a store. Clones are the same.
+///
+/// Tasks of the runtime follow what other processes write, and apply what was committed; they end
+/// when the last clone has gone.
+#[derive(Debug)]
+pub struct Tables<T: TableTime> {
+    pub(super) inner: Arc<Inner<T>>,
+}
+
+impl<T: TableTime> Clone for Tables<T> {
+    fn clone(&self) -> Self {
+        Tables {
+            inner: Arc::clone(&self.inner),
+        }
+    }
+}
+
+/// What a process may do with tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Everything; what was committed is applied in the background.
+    Background,
+    /// Everything; what was committed is applied when it is asked for.
+    ByHand,
+    /// Nothing is written, not even for a reader.
+    ReadOnly,
+}
+
+#[derive(Debug)]
+pub(super) struct Inner<T: TableTime> {
+    pub(super) store: Arc<dyn TableStore<T>>,
+    pub(super) txns: ShardId,
+    mode: Mode,
+    /// Locked while a step is taken: of those of one process each waits for the one before.
+    pub(super) cache: Mutex<Cache<T>>,
+    upper: watch::Sender<Upper<T>>,
+    tasks: OnceLock<Vec<AbortHandle>>,
+}
+
+impl<T: TableTime> Drop for Inner<T> {
+    fn drop(&mut self) {
+        for task in self.tasks.get().into_iter().flatten() {
+            task.abort();
+        }
+    }
+}
+
+impl<T: TableTime> Tables<T> {
+    pub(crate) async fn open_on(
+        runtime: &Handle,
+        store: Arc<dyn TableStore<T>>,
+        txns: ShardId,
+        mode: Mode,
+    ) -> Result<Self, StorageError> {
+        let inner = Arc::new(Inner {
+            store,
+            txns,
+            mode,
+            cache: Mutex::new(Cache::new()),
+            upper: watch::Sender::new(Upper::minimum()),
+            tasks: OnceLock::new(),
+        });
+        inner.catch_up(&mut *inner.cache.lock().await).await?;
+        let weak = || Arc::downgrade(&inner);
+        let mut tasks = vec![runtime.spawn(apply::follow(weak())).abort_handle()];
+        if mode == Mode::Background {
+            let work = apply::work(weak(), inner.uppers());
+            tasks.push(runtime.spawn(work).abort_handle());
+        }
+        inner.tasks.set(tasks).expect("they are set once");
+        Ok(Tables { inner })
+    }
+
+    /// The txns shard.
+    pub fn txns_shard(&self) -> ShardId {
+        self.inner.txns
+    }
+
+    /// How far all tables are written, as far as this process knows. Does not wait.
+    pub fn upper(&self) -> Upper<T> {
+        self.inner.upper.borrow().clone()
+    }
+
+    /// Follows how far all tables are written: one change for all of them.
+    pub fn uppers(&self) -> watch::Receiver<Upper<T>> {
+        self.inner.upper.subscribe()
+    }
+
+    /// How far all tables are written, read from the store.
+    ///
+    /// # Errors
+    ///
+    /// If the store fails, or what it has cannot be read.
+    pub async fn fetch_upper(&self) -> Result<Upper<T>, StorageError> {
+        let mut cache = self.inner.cache.lock().await;
+        self.inner.catch_up(&mut cache).await?;
+        Ok(cache.upper().clone())
+    }
+
+    /// Waits until all tables are written past a frontier, by whomever. To drop the future does no
+    /// harm.
+    ///
+    /// # Errors
+    ///
+    /// At once if the frontier is empty: only what is sealed is past that.
+    ///
+    /// # Panics
+    ///
+    /// Never.
+    pub async fn wait_for_upper_past(
+        &self,
+        frontier: &Antichain<T>,
+    ) -> Result<Upper<T>, NothingToWaitFor> {
+        if frontier.is_empty() {
+            return Err(NothingToWaitFor);
+        }
+        let mut uppers = self.uppers();
+        let past = uppers.wait_for(|upper| upper.is_past(frontier)).await;
+        Ok(past.expect("the sender lives as long as we do").clone())
+    }
+
+    /// What is known of all tables now.
+    pub async fn state(&self) -> TxnsState<T> {
+        self.inner.cache.lock().await.state.clone()
+    }
+
+    /// True iff the table's own shard must not be closed, by the latest state: transactions can
+    /// write to it, or something that they have written has not reached it.
+    ///
+    /// # Errors
+    ///
+    /// If that cannot be read.
+    pub async fn needs(&self, table: ShardId) -> Result<bool, StorageError> {
+        let mut cache = self.inner.cache.lock().await;
+        self.inner.catch_up(&mut cache).await?;
+        let state = &mut cache.state;
+        if state.needs(table) && !state.is_registered(table) {
+            // Whether it has reached it may be known to others only.
+            for (id, head) in self.inner.store.heads(vec![table]).await? {
+                state.applied(id, &head?.upper);
+            }
+        }
+        Ok(state.needs(table))
+    }
+
+    /// Begins a transaction. It holds nothing and locks nothing until it is committed; to drop it
+    /// aborts it.
+    pub fn begin(&self) -> Transaction<T> {
+        Transaction::new(self.clone())
+    }
+
+    /// Closes a time for all tables, with one write and without a wake-up for each; says how far
+    /// they are written then.
+    ///
+    /// # Errors
+    ///
+    /// If the time has passed.
+    pub async fn advance(&self, at: &T) -> Result<Upper<T>, TablesError<Passed<T>>> {
+        self.inner.step(|state| state.advance(at)).await
+    }
+
+    /// Brings what was committed up to and at `through` to the tables' own shards. To do it again
+    /// does no harm.
+    ///
+    /// # Errors
+    ///
+    /// If storage fails; what can be applied is applied all the same.
+    pub async fn apply_through(&self, through: &T) -> Result<(), ApplyError> {
+        self.inner.may_write()?;
+        let cache = self.inner.cache.lock().await;
+        let due = cache.state.unapplied_through(through);
+        drop(cache);
+        self.inner.apply_to(due, through).await
+    }
+
+    /// Lets go of the txns shard as far as it may be, not past what is not applied, and compacts it
+    /// where that is worth it. Says how far that is.
+    ///
+    /// # Errors
+    ///
+    /// If storage fails.
+    pub async fn let_go(&self) -> Result<Since<T>, ApplyError> {
+        self.inner.may_write()?;
+        let since = self.inner.cache.lock().await.state.since_limit();
+        self.inner.let_go(since.clone()).await?;
+        Ok(since)
+    }
+}
+
+impl<T: TableTime> Inner<T> {
+    pub(super) fn may_write<R>(&self) -> Result<(), TablesError<R>> {
+        match self.mode {
+            Mode::Background | Mode::ByHand => Ok(()),
+            Mode::ReadOnly => Err(TablesError::ReadOnly),
+        }
+    }
+
+    pub(super) fn uppers(&self) -> watch::Receiver<Upper<T>> {
+        self.upper.subscribe()
+    }
+
+    /// Reads what is new in the txns shard.
+    pub(super) async fn catch_up(&self, cache: &mut Cache<T>) -> Result<(), StorageError> {
+        let contents = self.store.read(self.txns, cache.upper().clone()).await?;
+        if !cache.follow(&contents)? {
+            let all = self.store.read(self.txns, Upper::minimum()).await?;
+            cache.follow(&all)?;
+        }
+        self.publish(cache);
+        Ok(())
+    }
+
+    fn publish(&self, cache: &Cache<T>) {
+        self.upper.send_if_modified(|known| {
+            let news = known != cache.upper();
+            if news {
+                known.clone_from(cache.upper());
+            }
+            news
+        });
+    }
+
+    /// Decides on the latest state and writes that, as often as others are faster; says how far all
+    /// tables are written then.
+    pub(super) async fn step<R>(
+        &self,
+        decide: impl Fn(&TxnsState<T>) -> Result<Step<T>, R>,
+    ) -> Result<Upper<T>, TablesError<R>> {
+        self.may_write()?;
+        let mut cache = self.cache.lock().await;
+        let mut is_fresh = false;
+        for _ in 0..TRIES_MAX {
+            match decide(&cache.state) {
+                Ok(step) => match self.append(&step).await {
+                    Ok(()) => {
+                        let upper = step.upper.clone();
+                        cache.took(step)?;
+                        self.publish(&cache);
+                        return Ok(upper);
+                    }
+                    Err(WriteFault::Elsewhere(_)) => {}
+                    Err(fault) => return Err(write_trouble(fault)),
+                },
+                Err(refusal) if is_fresh => return Err(TablesError::Refused(refusal)),
+                // It may be that others have made it possible.
+                Err(_) => {}
+            }
+            self.catch_up(&mut cache).await?;
+            is_fresh = true;
+        }
+        Err(TablesError::Storage(too_busy()))
+    }
+
+    async fn append(&self, step: &Step<T>) -> Result<(), WriteFault<T>> {
+        let updates = encode_rows(&step.rows, &step.at);
+        let updates = updates.map_err(|error| WriteFault::Storage(give_up(error)))?;
+        let append = TableAppend {
+            shard: self.txns,
+            schema: txns_schema(),
+            lower: step.lower.clone(),
+            upper: step.upper.clone(),
+            updates,
+        };
+        let outcomes = self.store.append(vec![append]).await;
+        outcomes.into_iter().next().unwrap_or(Ok(()))
+    }
+}
+
+/// What cannot be refused may have any reason for being refused.
+pub(super) fn never<R>(error: ApplyError) -> TablesError<R> {
+    error.map(|refusal| match refusal {})
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("others were faster, again and again")]
+struct TooBusy;
+
+fn too_busy() -> StorageError {
+    StorageError::new(StorageErrorKind::Retry, TooBusy)
+}

@@ -1,0 +1,136 @@
+//! Reading a table as of a time: its own shard, and what was not yet applied to it.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use lowwater::{ShardId, Since, StorageError, Upper};
+use timely::progress::Antichain;
+
+use crate::updates::Updates;
+
+use super::encoding::decode_writes;
+use super::error::{ReadError, ReadRefusal, TablesError, give_up};
+use super::handle::{Inner, Tables, never};
+use super::store::Contents;
+use super::time::TableTime;
+
+/// A table as the state says, before its own shard is read.
+pub(super) struct View<T> {
+    /// How far it is written, wherever the data are; `None` where its own shard says it.
+    pub(super) upper: Option<Upper<T>>,
+    /// What may not be in its own shard.
+    pub(super) writes: Vec<(T, Bytes)>,
+    /// Nothing was written to it lately.
+    pub(super) is_quiet: bool,
+}
+
+impl<T: TableTime> Tables<T> {
+    /// What is in a table as of a time: the updates up to there, at that time, consolidated.
+    ///
+    /// Waits until all tables are written past the time. What was committed up to there and is not
+    /// in the table's own shard is applied first; tables that were opened to read only write
+    /// nothing, and read it where it was committed. A shard that is no table is read as it is.
+    ///
+    /// The caller keeps the table readable.
+    ///
+    /// # Errors
+    ///
+    /// If the table can no longer be read at the time.
+    pub async fn snapshot(&self, table: ShardId, as_of: &T) -> Result<Updates<T>, ReadError<T>> {
+        let inner = &self.inner;
+        let past = Antichain::from_elem(as_of.clone());
+        loop {
+            let mut uppers = inner.uppers();
+            let known = uppers.borrow_and_update().clone();
+            let upper = inner.view(table, known).await.upper;
+            match &upper {
+                Some(upper) if upper.is_past(&past) => {
+                    return self.snapshot_now(table, as_of).await;
+                }
+                Some(_) => drop(uppers.changed().await),
+                None => {
+                    if let Some(read) = self.own_snapshot(table, as_of).await? {
+                        return Ok(read);
+                    }
+                    // It may become a table while we wait.
+                    tokio::select! {
+                        past = inner.store.wait_past(table, past.clone()) => past?,
+                        _ = uppers.changed() => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// Of a table that is written past the time.
+    async fn snapshot_now(&self, table: ShardId, as_of: &T) -> Result<Updates<T>, ReadError<T>> {
+        let inner = &self.inner;
+        if inner.may_write::<()>().is_ok() {
+            let applied = inner.apply_to(BTreeSet::from([table]), as_of).await;
+            applied.map_err(never)?;
+        }
+        // The state before the shard: what is no longer in the one is in the other.
+        let mut view = inner.view(table, Upper::minimum()).await;
+        view.writes.retain(|(at, _)| at <= as_of);
+        let contents = inner.store.read(table, Upper::minimum()).await?;
+        as_of_time(table, contents, &view.writes, as_of)
+    }
+
+    /// Of a shard that is no table; `None` if it is not written past the time.
+    async fn own_snapshot(
+        &self,
+        table: ShardId,
+        as_of: &T,
+    ) -> Result<Option<Updates<T>>, ReadError<T>> {
+        let contents = self.inner.store.read(table, Upper::minimum()).await?;
+        if !contents.upper.is_complete_at(as_of) {
+            return Ok(None);
+        }
+        Ok(Some(as_of_time(table, contents, &[], as_of)?))
+    }
+}
+
+impl<T: TableTime> Inner<T> {
+    /// What the state says of a table; `from` is where the reader has read it up to.
+    pub(super) async fn view(&self, table: ShardId, from: Upper<T>) -> View<T> {
+        let cache = self.cache.lock().await;
+        let latest = cache.state.latest_unapplied();
+        let writes = latest.map(|latest| cache.state.missing(table, &from, latest));
+        View {
+            upper: cache.state.logical_upper(table),
+            writes: writes.unwrap_or_default(),
+            is_quiet: cache.is_quiet(table, &from),
+        }
+    }
+}
+
+fn as_of_time<T: TableTime>(
+    table: ShardId,
+    contents: Contents<T>,
+    writes: &[(T, Bytes)],
+    as_of: &T,
+) -> Result<Updates<T>, TablesError<ReadRefusal<T>>> {
+    if !contents.since.can_read(as_of) {
+        let since = contents.since;
+        return Err(TablesError::Refused(ReadRefusal::TooEarly { table, since }));
+    }
+    let mut updates = merge(contents, writes)?.filter(|at| at <= as_of);
+    updates.advance(&Since::at(as_of.clone()));
+    Ok(updates.consolidate())
+}
+
+/// What is in a table's own shard, and those of the writes that are not.
+pub(super) fn merge<T: TableTime>(
+    contents: Contents<T>,
+    writes: &[(T, Bytes)],
+) -> Result<Updates<T>, StorageError> {
+    let missing = writes.iter();
+    let missing = missing.filter(|(at, _)| !contents.upper.is_complete_at(at));
+    let missing: Vec<(T, Bytes)> = missing.cloned().collect();
+    if missing.is_empty() {
+        return Ok(contents.updates);
+    }
+    let missing = decode_writes(&missing, &contents.schemas).map_err(give_up)?;
+    let latest = contents.schemas.last().expect("the writes are of it");
+    Updates::concat([contents.updates, missing], latest).map_err(give_up)
+}

@@ -1,0 +1,128 @@
+//! Making shards tables, and tables shards.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lowwater::{ShardId, Upper};
+
+use crate::record::SchemaRefusal;
+use crate::schema::Schema;
+
+use super::error::{
+    AlterError, ApplyError, ForgetError, RegisterError, RegisterFault, TablesError, write_trouble,
+};
+use super::handle::{Inner, TRIES_MAX, Tables, never};
+use super::state::{ForgetRefusal, RegisterRefusal};
+use super::store::SchemaFault;
+use super::time::TableTime;
+
+impl<T: TableTime> Tables<T> {
+    /// Makes shards tables from a time on; says how far all tables are written then. Those that are
+    /// tables stay so.
+    ///
+    /// Until now others could write to such a shard itself; from now on only transactions may. To
+    /// register again finishes what a crash has left unfinished.
+    ///
+    /// # Errors
+    ///
+    /// If the time has passed, with the first that has not; if a shard is written further than
+    /// that, or its schema does not become this one.
+    ///
+    /// # Durability
+    ///
+    /// When this returns, the shards are tables, and closed to others up to the time.
+    pub async fn register(
+        &self,
+        at: &T,
+        tables: &[(ShardId, Schema)],
+    ) -> Result<Upper<T>, RegisterError<T>> {
+        self.inner.may_write()?;
+        for (table, schema) in tables {
+            let added = self.inner.store.add_schema(*table, schema.clone()).await;
+            added.map_err(|fault| {
+                schema_trouble(fault, |refusal| schema_refused(*table, refusal))
+            })?;
+        }
+        let ids: BTreeSet<ShardId> = tables.iter().map(|(table, _)| *table).collect();
+        let mut tries = 0..TRIES_MAX;
+        let upper = loop {
+            let shards = ids.iter().copied().collect();
+            let mut uppers = BTreeMap::new();
+            for (id, head) in self.inner.store.heads(shards).await? {
+                uppers.insert(id, head?.upper);
+            }
+            match self.inner.step(|state| state.register(at, &uppers)).await {
+                Err(TablesError::Refused(RegisterRefusal::StillForgotten(tables)))
+                    if tries.next().is_some() =>
+                {
+                    self.inner.finish_forgetting(tables).await.map_err(never)?;
+                }
+                done => break done.map_err(|error| error.map(RegisterFault::from))?,
+            }
+        };
+        self.inner.apply_to(ids, at).await.map_err(never)?;
+        Ok(upper)
+    }
+
+    /// Makes tables ordinary shards, after a time; says how far the other tables are written then.
+    /// Applies before what was committed to them. Those that are no tables stay so.
+    ///
+    /// # Errors
+    ///
+    /// If the time has passed, with the first that has not.
+    ///
+    /// # Durability
+    ///
+    /// When this returns, the shards are no tables any more, everything that was committed to them
+    /// is in them, and they are written past the time. If a crash comes between, the rest is done
+    /// by whoever applies next.
+    pub async fn forget(&self, at: &T, tables: &[ShardId]) -> Result<Upper<T>, ForgetError<T>> {
+        let ids: BTreeSet<ShardId> = tables.iter().copied().collect();
+        let mut tries = 0..TRIES_MAX;
+        let upper = loop {
+            self.inner.apply_to(ids.clone(), at).await.map_err(never)?;
+            match self.inner.step(|state| state.forget(at, &ids)).await {
+                Err(TablesError::Refused(ForgetRefusal::Unapplied(_)))
+                    if tries.next().is_some() => {}
+                done => break done?,
+            }
+        };
+        self.inner.apply_to(ids, at).await.map_err(never)?;
+        Ok(upper)
+    }
+
+    /// Gives a table a new version of its schema: transactions can write rows of it from now on.
+    ///
+    /// # Errors
+    ///
+    /// If it does not evolve the latest one.
+    pub async fn alter(&self, table: ShardId, schema: &Schema) -> Result<(), AlterError> {
+        self.inner.may_write()?;
+        let added = self.inner.store.add_schema(table, schema.clone()).await;
+        added.map_err(|fault| schema_trouble(fault, |refusal| refusal))
+    }
+}
+
+impl<T: TableTime> Inner<T> {
+    /// Writes the own shards of forgotten tables past where they were forgotten.
+    async fn finish_forgetting(&self, tables: BTreeSet<ShardId>) -> Result<(), ApplyError> {
+        let latest = self.cache.lock().await.state.latest_unapplied().cloned();
+        match latest {
+            Some(latest) => self.apply_to(tables, &latest).await,
+            None => Ok(()),
+        }
+    }
+}
+
+fn schema_trouble<T: TableTime, R>(
+    fault: SchemaFault<T>,
+    refused: impl FnOnce(SchemaRefusal) -> R,
+) -> TablesError<R> {
+    match fault {
+        SchemaFault::Refused(refusal) => TablesError::Refused(refused(refusal)),
+        SchemaFault::Write(fault) => write_trouble(fault),
+    }
+}
+
+fn schema_refused<T>(table: ShardId, refusal: SchemaRefusal) -> RegisterFault<T> {
+    RegisterFault::Schema { table, refusal }
+}

@@ -1,0 +1,371 @@
+//! Tables on the shards of a store.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use lowwater::{ShardId, Since, StorageError, StorageErrorKind, Upper};
+use parking_lot::Mutex;
+use timely::progress::Antichain;
+
+use crate::consensus::{Fence, Fenced};
+use crate::hub::{ById, Hub, Shard};
+use crate::id::{ReaderId, SchemaId};
+use crate::parts::{PartError, Parts};
+use crate::record::{
+    AppendError, Batch, Content, DataChange, DataRecord, Decision, NewBatch, SinceRecord, Stored,
+    UnknownSchema,
+};
+use crate::schema::Schema;
+use crate::storage::take_charge;
+use crate::transact::{CommandError, Transactor};
+
+use super::contents::{self, Unread};
+use super::encoding::txns_schema;
+use super::error::give_up;
+use super::open::Access;
+use super::store::{
+    Contents, Head, Heads, Later, SchemaFault, TableAppend, TableStore, WriteFault,
+};
+use super::time::TableTime;
+
+/// How often something is tried again because others were faster, or we too slow.
+const TRIES_MAX: usize = 10;
+
+/// What tables need of shards, by the shards of a store.
+#[derive(Debug)]
+pub(super) struct ShardTables<T: TableTime> {
+    hub: Arc<Hub<T>>,
+    parts: Parts,
+    /// Writes as the controller; `None` if nothing is to be written.
+    control: Option<Control>,
+    /// What is used stays read.
+    used: Mutex<ById<Arc<Shard<T>>>>,
+}
+
+#[derive(Debug)]
+struct Control {
+    transactor: Transactor,
+    reader: ReaderId,
+    fence: Fence,
+}
+
+impl<T: TableTime> ShardTables<T> {
+    pub(super) fn new(hub: Arc<Hub<T>>, parts: Parts, txns: ShardId, access: Access) -> Self {
+        let control = match access {
+            Access::Control { reader, fence, .. } => Some(Control {
+                transactor: Transactor::new(Arc::clone(hub.store()), Some(fence)),
+                reader,
+                fence,
+            }),
+            Access::ReadOnly => None,
+        };
+        let used = Mutex::new(ById::from([(txns, hub.shard(txns))]));
+        ShardTables {
+            hub,
+            parts,
+            control,
+            used,
+        }
+    }
+
+    /// Prepares the txns shard to be written and let go of.
+    pub(super) async fn take_txns(&self, txns: ShardId) -> Result<(), WriteFault<T>> {
+        let added = self.add_schema(txns, txns_schema()).await;
+        added.map_err(|fault| match fault {
+            SchemaFault::Refused(refusal) => WriteFault::Storage(give_up(refusal)),
+            SchemaFault::Write(fault) => fault,
+        })?;
+        let control = self.control()?;
+        let (reader, epoch) = (control.reader, control.fence.epoch);
+        let shard = self.shard(txns);
+        let take = |record: &SinceRecord<T>| take_charge(record, reader, epoch);
+        let opened = self.hub.write(&control.transactor, &shard, take);
+        opened.await.map(drop).map_err(refused_for_good)
+    }
+
+    fn control(&self) -> Result<&Control, WriteFault<T>> {
+        let nobody = || WriteFault::Fenced(Fenced { by: None });
+        self.control.as_ref().ok_or_else(nobody)
+    }
+
+    fn shard(&self, id: ShardId) -> Arc<Shard<T>> {
+        let mut used = self.used.lock();
+        // What is written to its end will hardly be used again.
+        used.retain(|_, shard| !shard.upper().is_sealed());
+        let shard = used.entry(id).or_insert_with(|| self.hub.shard(id));
+        Arc::clone(shard)
+    }
+
+    async fn read_since(&self, shard: &Arc<Shard<T>>) -> Result<Since<T>, StorageError> {
+        self.hub.refresh_one::<SinceRecord<T>>(shard).await?;
+        Ok(shard.sinces.lock().await.record().since().clone())
+    }
+
+    async fn read_now(
+        &self,
+        shard: &Arc<Shard<T>>,
+        from: &Upper<T>,
+    ) -> Result<Contents<T>, StorageError> {
+        for _ in 0..TRIES_MAX {
+            self.hub.refresh_one::<DataRecord<T>>(shard).await?;
+            match self.read_known(shard, from).await {
+                Ok(contents) => return Ok(contents),
+                Err(Unread::Storage(error)) => return Err(error),
+                Err(Unread::Missing(stored)) => {
+                    self.hub.refresh_one::<DataRecord<T>>(shard).await?;
+                    let data = shard.data.lock().await;
+                    let mut batches = data.record().batches().iter();
+                    if batches.any(|batch| refers_to(batch, &stored)) {
+                        return Err(give_up(PartError::Missing(stored.name())));
+                    }
+                }
+            }
+        }
+        Err(StorageError::new(StorageErrorKind::Retry, TooSlow))
+    }
+
+    /// What the record says that was read last.
+    async fn read_known(
+        &self,
+        shard: &Arc<Shard<T>>,
+        from: &Upper<T>,
+    ) -> Result<Contents<T>, Unread> {
+        let data = shard.data.lock().await;
+        let record = data.record();
+        let (lower, first) = match contents::cut(record.batches(), from) {
+            Some(first) => (from.clone(), first),
+            None => (Upper::minimum(), 0),
+        };
+        let batches: Vec<Batch<T>> = record.batches()[first..].to_vec();
+        let (upper, schemas) = (record.upper().clone(), record.schemas().to_vec());
+        drop(data);
+        let updates = contents::read(&self.parts, shard.id, &batches, &schemas).await?;
+        let updates = updates.filter(|time| lower.frontier().less_equal(time));
+        // After the data: they were compacted no further than this.
+        let since = self.read_since(shard).await?;
+        Ok(Contents {
+            lower,
+            upper,
+            since,
+            updates,
+            schemas,
+        })
+    }
+
+    /// Appends; those whose parts have taken too long are left.
+    async fn append_some(
+        &self,
+        control: &Control,
+        left: &mut ById<TableAppend<T>>,
+        outcomes: &mut ById<Result<(), WriteFault<T>>>,
+    ) {
+        let mut encoded = ById::new();
+        for (id, append) in left.iter() {
+            let shard = self.shard(*id);
+            let (schema, updates) = (&append.schema, &append.updates);
+            match contents::write(&self.parts, &shard, schema, updates).await {
+                Ok(contents) => drop(encoded.insert(*id, (shard, contents))),
+                Err(error) => drop(outcomes.insert(*id, Err(WriteFault::Storage(error)))),
+            }
+        }
+        let commands = encoded.iter().map(|(id, (shard, contents))| {
+            let append = &left[id];
+            let command = |record: &DataRecord<T>| decide(append, contents, record);
+            (*id, (Arc::clone(shard), command))
+        });
+        let done = self.hub.write_as(&control.transactor, commands.collect());
+        for (id, done) in done.await {
+            match done {
+                Err(CommandError::Refused(AppendError::PartExpired(_))) => {}
+                done => drop(outcomes.insert(id, done.map_err(refused_append))),
+            }
+        }
+        left.retain(|id, _| !outcomes.contains_key(id));
+    }
+}
+
+impl<T: TableTime> ShardTables<T> {
+    /// Merges batches into one, but for the latest, where other processes may be.
+    async fn compact_now(&self, shard: &Arc<Shard<T>>) -> Result<(), WriteFault<T>> {
+        let control = self.control()?;
+        let since = self.read_since(shard).await.map_err(WriteFault::Storage)?;
+        let data = shard.data.lock().await;
+        let batches = contents::worth_merging(data.record().batches()).to_vec();
+        let schemas = data.record().schemas().to_vec();
+        drop(data);
+        let ([first, .., last], Some(schema)) = (&*batches, schemas.last()) else {
+            return Ok(());
+        };
+        let mut merged = match contents::read(&self.parts, shard.id, &batches, &schemas).await {
+            Ok(merged) => merged,
+            // Somebody else was faster, or will be told by whoever reads it.
+            Err(Unread::Missing(_)) => return Ok(()),
+            Err(Unread::Storage(error)) => return Err(WriteFault::Storage(error)),
+        };
+        merged.advance(&since);
+        let written = contents::write(&self.parts, shard, schema, &merged.consolidate()).await;
+        let written = written.map_err(WriteFault::Storage)?;
+        let newest = u32::try_from(schemas.len() - 1).expect("a record has fewer than 2^32");
+        let written = contents::of_schema(&written, SchemaId::new(newest));
+        let compact = |record: &DataRecord<T>| {
+            record.compact(first.id, last.id, since.clone(), written.clone())
+        };
+        match self.hub.write(&control.transactor, shard, compact).await {
+            // Refused: somebody else was faster.
+            Ok(_) | Err(CommandError::Refused(_)) => Ok(()),
+            Err(error) => Err(refused_for_good(error)),
+        }
+    }
+}
+
+impl<T: TableTime> TableStore<T> for ShardTables<T> {
+    fn heads(&self, shards: Vec<ShardId>) -> Later<'_, Result<Heads<T>, StorageError>> {
+        Box::pin(async move {
+            let shards = shards.into_iter().map(|id| (id, self.shard(id)));
+            let shards: ById<_> = shards.collect();
+            let read = self.hub.refresh::<DataRecord<T>>(&shards).await?;
+            let mut heads = BTreeMap::new();
+            for ((id, shard), read) in shards.iter().zip(read.into_values()) {
+                let data = shard.data.lock().await;
+                let head = || Head {
+                    upper: data.record().upper().clone(),
+                    schemas: data.record().schemas().to_vec(),
+                };
+                heads.insert(*id, read.map(|()| head()).map_err(StorageError::from));
+            }
+            Ok(heads)
+        })
+    }
+
+    fn read(&self, shard: ShardId, from: Upper<T>) -> Later<'_, Result<Contents<T>, StorageError>> {
+        Box::pin(async move { self.read_now(&self.shard(shard), &from).await })
+    }
+
+    fn wait_past(
+        &self,
+        shard: ShardId,
+        frontier: Antichain<T>,
+    ) -> Later<'_, Result<(), StorageError>> {
+        Box::pin(async move {
+            let shard = self.shard(shard);
+            self.hub.refresh_one::<DataRecord<T>>(&shard).await?;
+            shard.written_past(&frontier).await.map(drop)
+        })
+    }
+
+    fn append(&self, appends: Vec<TableAppend<T>>) -> Later<'_, Vec<Result<(), WriteFault<T>>>> {
+        Box::pin(async move {
+            let control = match self.control() {
+                Ok(control) => control,
+                Err(fault) => return vec![Err(fault); appends.len()],
+            };
+            let order: Vec<ShardId> = appends.iter().map(|append| append.shard).collect();
+            let appends = appends.into_iter().map(|append| (append.shard, append));
+            let (mut left, mut outcomes) = (appends.collect(), ById::new());
+            for _ in 0..TRIES_MAX {
+                self.append_some(control, &mut left, &mut outcomes).await;
+                if left.is_empty() {
+                    break;
+                }
+            }
+            let too_slow = || {
+                let too_slow = StorageError::new(StorageErrorKind::Retry, TooSlow);
+                Err(WriteFault::Storage(too_slow))
+            };
+            let outcome = |id| outcomes.remove(&id).unwrap_or_else(too_slow);
+            order.into_iter().map(outcome).collect()
+        })
+    }
+
+    fn add_schema(&self, shard: ShardId, schema: Schema) -> Later<'_, Result<(), SchemaFault<T>>> {
+        Box::pin(async move {
+            let control = self.control().map_err(SchemaFault::Write)?;
+            let shard = self.shard(shard);
+            let add = |record: &DataRecord<T>| record.register_schema(&schema);
+            let added = self.hub.write(&control.transactor, &shard, add).await;
+            added.map(drop).map_err(|error| match error {
+                CommandError::Refused(refusal) => SchemaFault::Refused(refusal),
+                other @ (CommandError::Fenced(_)
+                | CommandError::Log(_)
+                | CommandError::Store(_)) => SchemaFault::Write(refused_for_good(other)),
+            })
+        })
+    }
+
+    fn compact(&self, shard: ShardId) -> Later<'_, Result<(), WriteFault<T>>> {
+        Box::pin(async move { self.compact_now(&self.shard(shard)).await })
+    }
+
+    fn downgrade(&self, shard: ShardId, since: Since<T>) -> Later<'_, Result<(), WriteFault<T>>> {
+        Box::pin(async move {
+            let control = self.control()?;
+            let (reader, epoch) = (control.reader, control.fence.epoch);
+            let downgrade = |record: &SinceRecord<T>| {
+                record.compare_and_downgrade(reader, epoch, epoch, &since)
+            };
+            // Behind where it is, as after a restart that does not know what is applied: kept.
+            let shard = self.shard(shard);
+            let done = self.hub.write(&control.transactor, &shard, downgrade).await;
+            done.map(drop).map_err(refused_for_good)
+        })
+    }
+}
+
+fn decide<T: TableTime>(
+    append: &TableAppend<T>,
+    contents: &[Content],
+    record: &DataRecord<T>,
+) -> Result<Decision<DataChange<T>, ()>, AppendError<T>> {
+    let mut schemas = record.schemas().iter();
+    let schema = schemas.position(|known| *known == append.schema);
+    let schema = schema.and_then(|at| u32::try_from(at).ok());
+    let schema = SchemaId::new(schema.ok_or(UnknownSchema(SchemaId::new(0)))?);
+    let batch = NewBatch::new(
+        append.lower.clone(),
+        append.upper.clone(),
+        append.updates.times(),
+        contents::of_schema(contents, schema),
+    );
+    let batch = batch.expect("what tables write lies between its bounds");
+    let appended = record.compare_and_append(batch)?;
+    Ok(Decision {
+        changes: appended.changes,
+        outcome: (),
+    })
+}
+
+fn refers_to<T>(batch: &Batch<T>, stored: &Stored) -> bool {
+    let mut contents = batch.contents.iter();
+    contents.any(|content| match content {
+        Content::Inline(_) => false,
+        Content::Stored(known) => known.part == stored.part,
+    })
+}
+
+fn refused_append<T: TableTime>(error: CommandError<AppendError<T>>) -> WriteFault<T> {
+    match error {
+        CommandError::Refused(AppendError::UpperMismatch(mismatch)) => {
+            WriteFault::Elsewhere(mismatch.actual)
+        }
+        other @ (CommandError::Refused(_)
+        | CommandError::Fenced(_)
+        | CommandError::Log(_)
+        | CommandError::Store(_)) => refused_for_good(other),
+    }
+}
+
+fn refused_for_good<T, E>(error: CommandError<E>) -> WriteFault<T>
+where
+    E: std::error::Error + Send + Sync + 'static,
+{
+    match error {
+        CommandError::Refused(refusal) => WriteFault::Storage(give_up(refusal)),
+        CommandError::Fenced(fenced) => WriteFault::Fenced(fenced),
+        CommandError::Log(error) => WriteFault::Storage(error.into()),
+        CommandError::Store(trouble) => WriteFault::Storage(trouble.0.into()),
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("reading or writing parts took too long, again and again")]
+struct TooSlow;

@@ -1,0 +1,332 @@
+//! The rules, each by its name.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::*;
+
+const A: ShardId = ShardId::new(1);
+const B: ShardId = ShardId::new(2);
+
+fn upper(time: u64) -> Upper<u64> {
+    Upper::at(time)
+}
+
+fn take(state: &mut TxnsState<u64>, step: Step<u64>) {
+    assert_eq!(*state.upper(), step.lower);
+    state.follow(step.rows, step.upper).unwrap();
+}
+
+fn payload(text: &'static str) -> Bytes {
+    Bytes::from_static(text.as_bytes())
+}
+
+fn writes(writes: &[(ShardId, &'static str)]) -> BTreeMap<ShardId, Vec<Bytes>> {
+    let mut by_table: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for &(table, text) in writes {
+        by_table.entry(table).or_default().push(payload(text));
+    }
+    by_table
+}
+
+/// Tables A and B, registered at 1.
+fn registered() -> TxnsState<u64> {
+    let mut state = TxnsState::new();
+    let fresh = BTreeMap::from([(A, Upper::minimum()), (B, Upper::minimum())]);
+    let step = state.register(&1, &fresh).unwrap();
+    take(&mut state, step);
+    state
+}
+
+fn commit(state: &mut TxnsState<u64>, at: u64, what: &[(ShardId, &'static str)]) {
+    let step = state.commit(&at, &writes(what)).unwrap();
+    take(state, step);
+}
+
+#[test]
+fn a_commit_to_many_tables_is_one_append_and_advances_all_of_them() {
+    let mut state = registered();
+    let step = state.commit(&5, &writes(&[(A, "a"), (B, "b")])).unwrap();
+    assert_eq!((&step.lower, &step.upper), (&upper(2), &upper(6)));
+    assert_eq!(step.rows.len(), 2);
+    take(&mut state, step);
+    assert_eq!(state.logical_upper(A), Some(upper(6)));
+    assert_eq!(state.logical_upper(B), Some(upper(6)));
+}
+
+#[test]
+fn a_time_that_has_passed_is_refused_with_the_upper() {
+    let mut state = registered();
+    commit(&mut state, 5, &[(A, "a")]);
+    let passed = Passed { upper: upper(6) };
+    let both = BTreeMap::from([(A, upper(0))]);
+    let refused = state.commit(&5, &writes(&[(A, "b")]));
+    assert_eq!(refused, Err(CommitRefusal::Passed(passed.clone())));
+    assert_eq!(state.advance(&4), Err(passed.clone()));
+    let refused = state.register(&5, &both);
+    assert_eq!(refused, Err(RegisterRefusal::Passed(passed.clone())));
+    let refused = state.forget(&5, &BTreeSet::from([A]));
+    assert_eq!(refused, Err(ForgetRefusal::Passed(passed)));
+}
+
+#[test]
+fn a_write_to_what_is_no_table_refuses_the_whole_transaction_and_names_it() {
+    let state = registered();
+    let stranger = ShardId::new(9);
+    let refused = state.commit(&5, &writes(&[(A, "a"), (stranger, "x")]));
+    let unregistered = BTreeSet::from([stranger]);
+    assert_eq!(refused, Err(CommitRefusal::Unregistered(unregistered)));
+}
+
+#[test]
+fn to_register_again_changes_no_table_but_advances() {
+    let mut state = registered();
+    let step = state
+        .register(&7, &BTreeMap::from([(A, upper(2))]))
+        .unwrap();
+    assert_eq!(step.rows, []);
+    take(&mut state, step);
+    assert_eq!(state.registered().collect::<Vec<_>>(), [(A, &1), (B, &1)]);
+    assert_eq!(*state.upper(), upper(8));
+}
+
+#[test]
+fn a_shard_that_is_further_than_its_registration_is_refused() {
+    let state = TxnsState::<u64>::new();
+    let ahead = BTreeMap::from([(A, upper(9))]);
+    let refused = state.register(&7, &ahead);
+    let upper = upper(9);
+    assert_eq!(refused, Err(RegisterRefusal::Ahead { table: A, upper }));
+    assert!(state.register(&8, &ahead).is_ok());
+}
+
+#[test]
+fn to_forget_what_is_no_table_only_advances() {
+    let mut state = registered();
+    let step = state
+        .forget(&7, &BTreeSet::from([ShardId::new(9)]))
+        .unwrap();
+    assert_eq!(step.rows, []);
+    take(&mut state, step);
+    assert_eq!(*state.upper(), upper(8));
+}
+
+#[test]
+fn to_forget_is_refused_until_everything_is_applied() {
+    let mut state = registered();
+    commit(&mut state, 3, &[(A, "a")]);
+    let forget = |state: &TxnsState<u64>| state.forget(&9, &BTreeSet::from([A]));
+    assert_eq!(
+        forget(&state),
+        Err(ForgetRefusal::Unapplied(BTreeSet::from([A])))
+    );
+    state.applied(A, &upper(3));
+    assert!(forget(&state).is_err(), "the write at 3 is not before 3");
+    state.applied(A, &upper(4));
+    let step = forget(&state).unwrap();
+    take(&mut state, step);
+    assert!(!state.is_registered(A));
+    assert!(state.is_registered(B));
+}
+
+#[test]
+fn a_forgotten_table_is_needed_until_its_shard_is_past_that() {
+    let mut state = registered();
+    let step = state.forget(&9, &BTreeSet::from([A])).unwrap();
+    take(&mut state, step);
+    assert!(state.needs(A));
+    assert_eq!(state.logical_upper(A), Some(upper(10)));
+    let application = state.application(A, &upper(2), &9).unwrap().unwrap();
+    assert_eq!(
+        (&application.lower, &application.upper),
+        (&upper(2), &upper(10))
+    );
+    assert_eq!(state.oldest_unapplied(), Some(&9));
+    state.applied(A, &upper(10));
+    assert!(!state.needs(A));
+    assert_eq!(
+        state.logical_upper(A),
+        Some(upper(10)),
+        "the row is still there"
+    );
+    let step = state.advance(&12).unwrap();
+    take(&mut state, step);
+    assert_eq!(state.logical_upper(A), None);
+    assert_eq!(state.oldest_unapplied(), None);
+}
+
+#[test]
+fn a_forgotten_table_is_registered_again_only_when_its_shard_is_past_that() {
+    let mut state = registered();
+    let step = state.forget(&9, &BTreeSet::from([A])).unwrap();
+    take(&mut state, step);
+    let again = |state: &TxnsState<u64>| state.register(&20, &BTreeMap::from([(A, upper(10))]));
+    let still = RegisterRefusal::StillForgotten(BTreeSet::from([A]));
+    assert_eq!(again(&state), Err(still));
+    state.applied(A, &upper(10));
+    let step = again(&state).unwrap();
+    take(&mut state, step);
+    assert!(state.is_registered(A));
+    assert_eq!(state.logical_upper(A), Some(upper(21)));
+}
+
+#[test]
+fn all_that_is_due_is_applied_in_one_append_oldest_first() {
+    let mut state = registered();
+    commit(&mut state, 3, &[(A, "a"), (A, "b")]);
+    commit(&mut state, 5, &[(B, "c")]);
+    commit(&mut state, 7, &[(A, "d")]);
+    commit(&mut state, 9, &[(A, "e")]);
+    let application = state.application(A, &upper(2), &8).unwrap().unwrap();
+    assert_eq!(
+        (&application.lower, &application.upper),
+        (&upper(2), &upper(8))
+    );
+    let due = [(3, payload("a")), (3, payload("b")), (7, payload("d"))];
+    assert_eq!(application.writes, due);
+}
+
+#[test]
+fn what_was_applied_is_not_applied_again() {
+    let mut state = registered();
+    commit(&mut state, 3, &[(A, "a")]);
+    commit(&mut state, 7, &[(A, "d")]);
+    let application = state.application(A, &upper(4), &8).unwrap().unwrap();
+    assert_eq!(application.writes, [(7, payload("d"))]);
+    assert_eq!(state.application(A, &upper(8), &8), Ok(None));
+}
+
+#[test]
+fn a_registered_table_is_closed_to_others_up_to_its_registration() {
+    let state = registered();
+    let application = state
+        .application(A, &Upper::minimum(), &1)
+        .unwrap()
+        .unwrap();
+    assert_eq!(application.upper, upper(2));
+    assert_eq!(application.writes, []);
+    assert_eq!(state.application(A, &upper(2), &1), Ok(None));
+}
+
+#[test]
+fn a_table_that_somebody_else_has_written_is_found_out() {
+    let mut state = registered();
+    commit(&mut state, 3, &[(A, "a")]);
+    let foreign = Foreign {
+        table: A,
+        upper: upper(5),
+    };
+    assert_eq!(state.application(A, &upper(5), &3), Err(foreign));
+    assert!(state.application(A, &upper(4), &3).is_ok());
+}
+
+#[test]
+fn who_reads_adds_what_is_not_in_the_tables_own_shard() {
+    let mut state = registered();
+    commit(&mut state, 3, &[(A, "a")]);
+    commit(&mut state, 7, &[(A, "d")]);
+    commit(&mut state, 9, &[(A, "e")]);
+    assert_eq!(state.missing(A, &upper(4), &8), [(7, payload("d"))]);
+    assert_eq!(state.missing(A, &upper(10), &20), []);
+    assert_eq!(state.missing(B, &upper(2), &20), []);
+}
+
+#[test]
+fn the_since_never_passes_a_commit_that_is_not_applied() {
+    let mut state = registered();
+    assert_eq!(state.since_limit(), Since::at(1));
+    commit(&mut state, 3, &[(A, "a")]);
+    commit(&mut state, 7, &[(B, "b")]);
+    assert_eq!(state.since_limit(), Since::at(3));
+    state.applied(A, &upper(4));
+    assert_eq!(state.since_limit(), Since::at(7));
+    state.applied(B, &upper(8));
+    assert_eq!(state.since_limit(), Since::at(7));
+    let step = state.advance(&20).unwrap();
+    take(&mut state, step);
+    assert_eq!(state.since_limit(), Since::at(20));
+}
+
+#[test]
+fn every_step_takes_away_what_was_applied_and_nothing_else() {
+    let mut state = registered();
+    commit(&mut state, 3, &[(A, "a"), (B, "b")]);
+    commit(&mut state, 7, &[(A, "d")]);
+    state.applied(A, &upper(4));
+    let step = state.advance(&9).unwrap();
+    let row = TxnsRow::Written {
+        table: A,
+        at: 3,
+        number: 0,
+        payload: payload("a"),
+    };
+    assert_eq!(step.rows, [(row, -1)]);
+    take(&mut state, step);
+    assert_eq!(state.advance(&10).unwrap().rows, []);
+    assert_eq!(state.unapplied_through(&7), BTreeSet::from([A, B]));
+    assert_eq!(state.unapplied_through(&6), BTreeSet::from([B]));
+}
+
+#[test]
+fn a_commit_at_the_last_time_seals_all_tables() {
+    let mut state = registered();
+    commit(&mut state, u64::MAX, &[(A, "a")]);
+    assert!(state.upper().is_sealed());
+    assert_eq!(state.since_limit(), Since::at(u64::MAX));
+    let application = state.application(A, &upper(2), &u64::MAX).unwrap().unwrap();
+    assert!(application.upper.is_sealed());
+    let passed = state.advance(&u64::MAX).unwrap_err();
+    assert!(passed.upper.is_sealed());
+}
+
+#[test]
+fn a_shard_that_was_closed_leaves_nothing_to_wait_for() {
+    let mut state = registered();
+    commit(&mut state, 3, &[(A, "a")]);
+    assert_eq!(state.application(A, &Upper::sealed(), &3), Ok(None));
+    state.applied(A, &Upper::sealed());
+    assert_eq!(state.oldest_unapplied(), None);
+}
+
+#[test]
+fn rows_that_do_not_hold_together_are_found_out() {
+    let registered_at = |at| TxnsRow::Registered { table: A, at };
+    let written = |number| TxnsRow::Written {
+        table: A,
+        at: 3,
+        number,
+        payload: Bytes::new(),
+    };
+    for rows in [
+        vec![(registered_at(1), 2)],
+        vec![(registered_at(1), 1), (registered_at(2), 1)],
+        vec![(registered_at(1), -1)],
+        vec![(registered_at(1), 1), (written(0), -1)],
+        vec![(registered_at(1), 1), (written(0), 1), (written(1), -1)],
+    ] {
+        let followed = TxnsState::new().follow(rows.clone(), upper(9));
+        assert!(followed.is_err(), "{rows:?}");
+    }
+}
+
+#[test]
+fn the_state_does_not_depend_on_how_its_rows_are_cut_or_compacted() {
+    let mut whole = registered();
+    let mut rows = Vec::new();
+    let mut kept = |state: &mut TxnsState<u64>, step: Step<u64>| {
+        rows.extend(step.rows.clone());
+        take(state, step);
+    };
+    let step = whole.commit(&3, &writes(&[(A, "a"), (B, "b")])).unwrap();
+    kept(&mut whole, step);
+    whole.applied(A, &upper(4));
+    let step = whole.forget(&5, &BTreeSet::from([A])).unwrap();
+    kept(&mut whole, step);
+    whole.applied(A, &upper(6));
+    let step = whole
+        .register(&7, &BTreeMap::from([(A, upper(6))]))
+        .unwrap();
+    kept(&mut whole, step);
+    let mut at_once = registered();
+    at_once.follow(rows, upper(8)).unwrap();
+    assert_eq!(at_once, whole);
+}

@@ -1,0 +1,310 @@
+//! A controller that only reads, beside one that is in charge, and put in charge itself.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use lowwater::{Since, StopReason, Upper};
+use lowwater_shard::collections::{
+    AlterError, Collections, Kind, PrepareError, PromoteError, Start,
+};
+use lowwater_shard::metadata::StoredMetadata;
+use lowwater_shard::record::{DataRecord, SinceRecord};
+use lowwater_shard::{Log, LogId, Transactor};
+use tokio::runtime::Handle;
+
+use super::world::*;
+
+const LEASE: Duration = Duration::from_secs(900);
+
+/// A controller that only reads, and knows who owns which shard.
+async fn follow(store: &World, lease: Duration) -> Controller {
+    let collections = Collections::follow(&Handle::current(), Arc::clone(store), quick(), lease);
+    let collections = collections.unwrap();
+    let metadata = StoredMetadata::new(Arc::clone(store), None);
+    collections
+        .observe(&metadata.begin().await.unwrap())
+        .unwrap();
+    Controller {
+        store: Arc::clone(store),
+        collections,
+        metadata,
+    }
+}
+
+async fn reads(follower: &Controller, id: u64) {
+    let batch = vec![new(id, Kind::Compute)];
+    let _ = follower.collections.create(None, batch).await.unwrap();
+}
+
+/// All that is stored, but for leases.
+async fn without_leases(store: &World) -> Vec<String> {
+    let reader = Transactor::new(Arc::clone(store), None);
+    let mut all = vec![format!("{:?}", store.fence().await.unwrap())];
+    for id in store.list(None, 1_000).await.unwrap() {
+        if id == LogId::since(id.shard) {
+            let mut log = Log::<SinceRecord<u64>>::new(id.shard);
+            reader.refresh(&mut [&mut log]).await.unwrap();
+            let record = log.record();
+            all.push(format!(
+                "{id} {:?} {}",
+                record.critical(),
+                record.is_buried()
+            ));
+        } else if id == LogId::data(id.shard) {
+            let mut log = Log::<DataRecord<u64>>::new(id.shard);
+            reader.refresh(&mut [&mut log]).await.unwrap();
+            all.push(format!("{id} {:?}", log.record()));
+        } else {
+            all.push(format!("{id} {:?}", store.heads(vec![id]).await.unwrap()));
+        }
+    }
+    all
+}
+
+async fn comes_true(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let began = Instant::now();
+    while !is_so().await {
+        assert!(began.elapsed() < WITHIN, "{what}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+#[test]
+fn a_controller_that_only_reads_writes_nothing_but_its_own_leases() {
+    run(on_each(|store| async move {
+        let live = Controller::start(&store, &ids([]), &ids([])).await;
+        live.create(&[1, 2]).await;
+        let shard = live.shard(1);
+        live.write(shard, 100).await;
+        let handle = live.collections.client().collection(1).unwrap();
+        handle.wait_for_since_past([89]).await.unwrap();
+        live.collections.stop().await.unwrap();
+
+        let before = without_leases(&store).await;
+        let follower = follow(&store, LEASE).await;
+        let collections = &follower.collections;
+        reads(&follower, 1).await;
+        reads(&follower, 2).await;
+        let held = collections.acquire(&[1]).await.unwrap();
+        assert_eq!(held[0].frontiers.upper, Upper::at(100));
+        assert_eq!(follower.sinces(shard).await.leased().len(), 1);
+        let mut transaction = follower.metadata.begin().await.unwrap();
+        let refused = collections.prepare(&mut transaction, vec![], &ids([1]));
+        assert!(matches!(refused.unwrap_err(), PrepareError::ReadOnly(_)));
+        let refused = collections.initialize(&mut transaction, &ids([]), &ids([1]));
+        assert!(matches!(refused.unwrap_err(), PrepareError::ReadOnly(_)));
+        let schema = columns(&["a"]);
+        let refused = collections.alter_table_schema(1, &schema, &schema).await;
+        assert!(matches!(refused.unwrap_err(), AlterError::ReadOnly(_)));
+        drop(held);
+        collections.drop_collections(vec![1]).await.unwrap();
+        comes_true("the lease is given back", async || {
+            follower.sinces(shard).await.leased().is_empty()
+        })
+        .await;
+        assert_eq!(collections.fence(), None);
+        let other = follower.shard(2);
+        assert_eq!(follower.sinces(other).await.leased().len(), 1);
+        collections.stop().await.unwrap();
+        comes_true("all leases are given back", async || {
+            follower.sinces(other).await.leased().is_empty()
+        })
+        .await;
+        assert_eq!(without_leases(&store).await, before);
+    }));
+}
+
+#[test]
+fn a_controller_that_only_reads_holds_what_it_reads_and_outlives_those_in_charge() {
+    run(on_each(|store| async move {
+        let first = Controller::start(&store, &ids([]), &ids([])).await;
+        first.create(&[1]).await;
+        let shard = first.shard(1);
+        first.write(shard, 100).await;
+        let handle = first.collections.client().collection(1).unwrap();
+        handle.wait_for_since_past([89]).await.unwrap();
+        first.collections.stop().await.unwrap();
+        let follower = follow(&store, LEASE).await;
+        reads(&follower, 1).await;
+        let held = follower.collections.acquire(&[1]).await.unwrap();
+        assert_eq!(held[0].hold.since(), &Since::at(90));
+
+        let second = Controller::start(&store, &ids([1]), &ids([])).await;
+        reads(&second, 1).await;
+        second.write(shard, 200).await;
+        let handle = second.collections.client().collection(1).unwrap();
+        handle.wait_for_since_past([189]).await.unwrap();
+        second.collections.stop().await.unwrap();
+        let critical = second.sinces(shard).await;
+        let critical = critical.critical().values().next().unwrap().since.clone();
+        assert_eq!(critical, Since::at(190));
+        assert_eq!(
+            *second.sinces(shard).await.since(),
+            Since::at(90),
+            "it is held"
+        );
+        // What the other one has done is seen.
+        let here = follower.collections.client().collection(1).unwrap();
+        here.wait_for_upper_past([199]).await.unwrap();
+        drop(held);
+        comes_true("the lease follows the policy", async || {
+            *second.sinces(shard).await.since() == Since::at(190)
+        })
+        .await;
+        assert_eq!(follower.collections.client().stopped(), None);
+    }));
+}
+
+#[test]
+fn a_controller_that_is_promoted_keeps_its_holds_and_the_older_one_ends() {
+    run(on_each(|store| async move {
+        let older = Controller::start(&store, &ids([]), &ids([])).await;
+        older.create(&[1, 2]).await;
+        let (shard, other) = (older.shard(1), older.shard(2));
+        older.write(shard, 100).await;
+        let follower = follow(&store, LEASE).await;
+        reads(&follower, 1).await;
+        reads(&follower, 2).await;
+        let here = follower.collections.client().collection(1).unwrap();
+        here.wait_for_since_past([89]).await.unwrap();
+        let mut held = follower.collections.acquire(&[1]).await.unwrap();
+        assert_eq!(held[0].hold.since(), &Since::at(90));
+        // The critical since goes beyond what is held here.
+        older.write(shard, 200).await;
+        comes_true("the critical since moves", async || {
+            let record = older.sinces(shard).await;
+            record
+                .critical()
+                .values()
+                .all(|critical| critical.since == Since::at(190))
+        })
+        .await;
+
+        let taken = follower.collections.promote(None).await.unwrap();
+        assert_eq!(taken.previous, older.collections.fence());
+        let again = follower.collections.promote(None).await.unwrap_err();
+        assert!(matches!(again, PromoteError::InCharge));
+        let by = taken.fence.epoch;
+        older.write(shard, 300).await;
+        comes_true("the older one ends", async || {
+            older.collections.client().stopped() == Some(StopReason::Fenced { by })
+        })
+        .await;
+        // What is held is kept by the lease until nobody needs it.
+        here.wait_for_upper_past([299]).await.unwrap();
+        assert_eq!(*follower.sinces(shard).await.since(), Since::at(90));
+        assert_eq!(follower.sinces(shard).await.leased().len(), 1);
+        // Moved, but not yet to where the critical since is.
+        held[0].hold.downgrade(Since::at(150)).unwrap();
+        comes_true("the lease follows the hold", async || {
+            let record = follower.sinces(shard).await;
+            *record.since() == Since::at(150) && record.leased().len() == 1
+        })
+        .await;
+        comes_true("what is durable is what is held", async || {
+            let frontiers = follower.collections.frontiers(&[1]).await.unwrap();
+            frontiers[0].durable_since == Since::at(150)
+        })
+        .await;
+        drop(held);
+        comes_true("the critical since has taken over", async || {
+            let record = follower.sinces(shard).await;
+            record.leased().is_empty() && *record.since() == Since::at(290)
+        })
+        .await;
+
+        // From here on it is a controller like any other.
+        let metadata = StoredMetadata::new(Arc::clone(&store), follower.collections.fence());
+        let promoted = Controller {
+            metadata,
+            ..follower
+        };
+        let _ = promoted.initialize(&ids([1, 2]), &ids([])).await;
+        promoted.create(&[3]).await;
+        let plan = promoted.prepare(&[], &[2]).await;
+        assert_eq!(plan.given_up, BTreeSet::from([other]));
+        promoted
+            .collections
+            .drop_collections(vec![2])
+            .await
+            .unwrap();
+        promoted.until(|stats| stats.succeeded == 1).await;
+        assert!(promoted.sinces(other).await.is_buried());
+        promoted.collections.stop().await.unwrap();
+    }));
+}
+
+#[test]
+fn a_promotion_that_is_refused_leaves_a_reader_as_it_was() {
+    run(on_each(|store| async move {
+        let live = Controller::start(&store, &ids([]), &ids([])).await;
+        live.create(&[1]).await;
+        let follower = follow(&store, LEASE).await;
+        reads(&follower, 1).await;
+        let epoch = live.collections.fence().map(|fence| fence.epoch);
+        let refused = follower.collections.promote(epoch).await.unwrap_err();
+        assert!(matches!(refused, PromoteError::TakeOver(_)));
+        assert_eq!(follower.collections.fence(), None);
+        live.write(live.shard(1), 50).await;
+        let here = follower.collections.client().collection(1).unwrap();
+        here.wait_for_upper_past([49]).await.unwrap();
+        let there = live.collections.client().collection(1).unwrap();
+        there.wait_for_since_past([39]).await.unwrap();
+        let in_charge = live.collections.promote(None).await.unwrap_err();
+        assert!(matches!(in_charge, PromoteError::InCharge));
+    }));
+}
+
+#[test]
+fn a_lease_that_lapses_is_told_and_the_process_goes_on() {
+    run(on_each(|store| async move {
+        let live = Controller::start(&store, &ids([]), &ids([])).await;
+        live.create(&[1]).await;
+        let shard = live.shard(1);
+        let follower = follow(&store, Duration::from_millis(40)).await;
+        reads(&follower, 1).await;
+        live.write(shard, 100).await;
+        let here = follower.collections.client().collection(1).unwrap();
+        here.wait_for_upper_past([99]).await.unwrap();
+        assert_eq!(follower.collections.lapsed().len(), 0);
+        // Somebody whose clock says that the lease is over.
+        let expirer = Transactor::new(Arc::clone(&store), None);
+        let mut log = Log::<SinceRecord<u64>>::new(shard);
+        let expire = |record: &SinceRecord<u64>| {
+            let leased = record.leased().iter();
+            let seen: Vec<_> = leased
+                .map(|(reader, leased)| (*reader, leased.renewals))
+                .collect();
+            Ok::<_, std::convert::Infallible>(record.expire(&seen))
+        };
+        let expired = expirer.carry_out(&mut log, expire).await.unwrap();
+        assert_eq!(expired.len(), 1);
+        comes_true("it is told", async || {
+            follower.collections.lapsed().contains_key(&shard)
+        })
+        .await;
+        let record = follower.sinces(shard).await;
+        assert!(record.leased().keys().all(|reader| *reader != expired[0]));
+        assert_eq!(record.leased().len(), 1, "there is a new one");
+        live.write(shard, 200).await;
+        here.wait_for_upper_past([199]).await.unwrap();
+        assert_eq!(follower.collections.client().stopped(), None);
+    }));
+}
+
+#[test]
+fn whoever_only_reads_may_start_before_anybody_was_in_charge() {
+    run(on_each(|store| async move {
+        let follower = follow(&store, LEASE).await;
+        assert!(follower.collections.active().is_empty());
+        let taken = follower.collections.promote(None).await.unwrap();
+        assert_eq!(taken.previous, None);
+        let start = Start {
+            epoch: Some(taken.fence.epoch),
+            ..quick()
+        };
+        let refused = Collections::<u64, u64>::start(&Handle::current(), store, start).await;
+        assert!(refused.is_err());
+    }));
+}
