@@ -14,7 +14,7 @@ use crate::compaction::{NoRefusal, trouble};
 use crate::hub::{ById, Shard};
 use crate::id::{ReaderId, SeqNo};
 use crate::record::{Decision, Downgraded, LeaseLost, SinceChange, SinceRecord};
-use crate::shards::Inner;
+use crate::shards::{Inner, Settings};
 use crate::time::ShardTime;
 
 /// How long to wait before leases are renewed again that could not be.
@@ -154,8 +154,11 @@ impl<T: ShardTime> Leases<T> {
         self.wished.notify_one();
     }
 
+    /// Those that are not lost.
     fn all(&self) -> Vec<Arc<Lease<T>>> {
-        self.held.lock().values().cloned().collect()
+        let mut held = self.held.lock();
+        held.retain(|_, lease| !lease.state.lock().is_lost);
+        held.values().cloned().collect()
     }
 }
 
@@ -332,5 +335,3 @@ pub(crate) async fn keep<T: ShardTime>(inner: Weak<Inner<T>>) {
         }
     }
 }
-
-use crate::shards::Settings;
