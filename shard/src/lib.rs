@@ -69,17 +69,31 @@ mod shards;
 mod append;
 mod writer;
 mod snapshot;
+mod lease;
+mod reader;
+mod compaction;
+mod sweep;
+mod upkeep;
+mod critical;
+mod subscription;
+mod finalize;
+mod inspection;
 
 pub use append::{Append, AppendError};
+pub use critical::{CriticalSince, DowngradeError};
+pub use finalize::FinalizeError;
 pub use id::{
     BatchId, Epoch, Incarnation, LogId, LogKind, Nonce, PartId, PartName, ReaderId, SchemaId, SeqNo,
 };
+pub use inspection::Inspection;
 pub use log::{Log, LogError, LogFault, Proposal};
 pub use parts::Parts;
+pub use reader::{ReadError, Reader};
 pub use schema::{Column, ColumnKind, Schema, SchemaError};
 pub use shards::{Settings, Shards, Upkeep, WaitError};
 pub use snapshot::{SnapshotError, SnapshotStats};
 pub use storage::ShardStorage;
+pub use subscription::{Step, Subscription};
 pub use time::ShardTime;
 pub use transact::{CommandError, StoreTrouble, Task, Transactor};
 pub use updates::{Updates, UpdatesError};

@@ -1,19 +1,24 @@
 //! The shards of a store: the door to all handles.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use lowwater::{ShardId, StorageError, Upper};
+use parking_lot::Mutex;
 use timely::progress::Antichain;
 use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
 
 use crate::consensus::{Consensus, Fence};
-use crate::hub::{Hub, Shard};
+use crate::hub::{ById, Hub, Shard};
 use crate::id::ReaderId;
+use crate::lease::{self, Leases};
 use crate::parts::Parts;
 use crate::record::DataRecord;
 use crate::storage::ShardStorage;
+use crate::sweep::Sighting;
 use crate::time::ShardTime;
+use crate::upkeep::{Counters, Upkeeper};
 
 /// The shards of a store: the door to all handles.
 ///
@@ -39,6 +44,20 @@ pub(crate) struct Inner<T: ShardTime> {
     pub(crate) hub: Arc<Hub<T>>,
     pub(crate) parts: Parts,
     pub(crate) settings: Settings,
+    pub(crate) leases: Arc<Leases<T>>,
+    /// What sweeps have seen of shards.
+    pub(crate) sightings: Mutex<ById<Sighting>>,
+    /// What this process has seen of the readers of others.
+    pub(crate) counters: Mutex<Counters>,
+    tasks: OnceLock<Vec<AbortHandle>>,
+}
+
+impl<T: ShardTime> Drop for Inner<T> {
+    fn drop(&mut self) {
+        for task in self.tasks.get().into_iter().flatten() {
+            task.abort();
+        }
+    }
 }
 
 /// How shards are written, read and looked after.
@@ -101,10 +120,20 @@ impl<T: ShardTime> Shards<T> {
             hub,
             parts,
             settings,
+            leases: Arc::default(),
+            sightings: Mutex::default(),
+            counters: Mutex::default(),
+            tasks: OnceLock::new(),
         };
-        Shards {
-            inner: Arc::new(inner),
+        let inner = Arc::new(inner);
+        let keeping = runtime.spawn(lease::keep(Arc::downgrade(&inner)));
+        let mut tasks = vec![keeping.abort_handle()];
+        if let Upkeep::InBackground { tasks_max } = inner.settings.upkeep {
+            let upkeep = Upkeeper::new(&inner, tasks_max);
+            tasks.push(runtime.spawn(upkeep.run()).abort_handle());
         }
+        inner.tasks.set(tasks).expect("they are set once");
+        Shards { inner }
     }
 
     /// The storage of an engine: its `reader` is the name of the controller's critical sinces, the

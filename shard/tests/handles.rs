@@ -5,5 +5,11 @@
 mod appends;
 #[path = "handles/counting.rs"]
 mod counting;
+#[path = "handles/leases.rs"]
+mod leases;
+#[path = "handles/snapshots.rs"]
+mod snapshots;
+#[path = "handles/upkeep.rs"]
+mod upkeep;
 #[path = "handles/world.rs"]
 mod world;

@@ -69,6 +69,13 @@ impl UnreliableConsensus {
         self.plan.lock().commits.len()
     }
 
+    /// From now on nothing goes wrong but what is told anew.
+    pub fn forget_faults(&self) {
+        let mut plan = self.plan.lock();
+        plan.commits.clear();
+        plan.reads_to_fail = 0;
+    }
+
     /// Lets the next reads fail, as many as this.
     pub fn next_reads_fail(&self, reads: usize) {
         self.plan.lock().reads_to_fail += reads;

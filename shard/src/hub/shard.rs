@@ -79,10 +79,22 @@ impl<T: ShardTime> Shard<T> {
         &self,
         frontier: &Antichain<T>,
     ) -> Result<Upper<T>, StorageError> {
+        self.written(|upper| upper.is_past(frontier)).await
+    }
+
+    /// Waits until it is written further than this.
+    pub(crate) async fn written_beyond(&self, known: &Upper<T>) -> Result<Upper<T>, StorageError> {
+        self.written(|upper| upper != known).await
+    }
+
+    async fn written(
+        &self,
+        mut so_far: impl FnMut(&Upper<T>) -> bool,
+    ) -> Result<Upper<T>, StorageError> {
         let (mut upper, mut stopped) = (self.upper.subscribe(), self.stopped.clone());
         tokio::select! {
             biased;
-            Ok(upper) = upper.wait_for(|upper| upper.is_past(frontier)) => Ok(upper.clone()),
+            Ok(upper) = upper.wait_for(|upper| so_far(upper)) => Ok(upper.clone()),
             _ = stopped.wait_for(|stopped| *stopped) => {
                 Err(StorageError::new(StorageErrorKind::GiveUp, Stopped))
             }

@@ -1,0 +1,180 @@
+//! Looking after the shards that this process uses: compacting, sweeping, expiring readers.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use lowwater::{ShardId, StorageError};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::compaction::{Effort, NoRefusal, trouble};
+use crate::hub::{ById, Shard, Tidings};
+use crate::id::ReaderId;
+use crate::record::SinceRecord;
+use crate::shards::Inner;
+use crate::time::ShardTime;
+
+/// How long what has happened to shards is gathered before they are looked at.
+const GATHER: Duration = Duration::from_millis(50);
+
+/// How many shards are looked at in one request.
+const SHARDS_AT_ONCE: usize = 1_000;
+
+/// When a reader's counter was first seen where it is.
+pub(crate) type Counters = BTreeMap<(ShardId, ReaderId), (u64, Instant)>;
+
+/// Looks after shards, in the background.
+pub(crate) struct Upkeeper<T: ShardTime> {
+    inner: Weak<Inner<T>>,
+    moved: Arc<Tidings<()>>,
+    tasks_max: usize,
+    waiting: BTreeSet<ShardId>,
+    busy: BTreeSet<ShardId>,
+    tasks: JoinSet<(ShardId, Result<(), StorageError>)>,
+    expire_at: Instant,
+    sweep_at: Instant,
+}
+
+impl<T: ShardTime> Upkeeper<T> {
+    pub(crate) fn new(inner: &Arc<Inner<T>>, tasks_max: usize) -> Self {
+        let now = Instant::now();
+        Upkeeper {
+            moved: inner.hub.keep(),
+            tasks_max: tasks_max.max(1),
+            waiting: BTreeSet::new(),
+            busy: BTreeSet::new(),
+            tasks: JoinSet::new(),
+            expire_at: now,
+            sweep_at: now + inner.settings.part_grace,
+            inner: Arc::downgrade(inner),
+        }
+    }
+
+    /// Until the shards go.
+    pub(crate) async fn run(mut self) {
+        loop {
+            tokio::select! {
+                moved = self.moved.next() => {
+                    tokio::time::sleep(GATHER).await;
+                    self.waiting.extend(moved.into_keys());
+                }
+                Some(done) = self.tasks.join_next(), if !self.tasks.is_empty() => {
+                    if let Ok((shard, done)) = done {
+                        self.busy.remove(&shard);
+                        if let Err(error) = done {
+                            tracing::warn!(%shard, %error, "a shard was not compacted");
+                        }
+                    }
+                }
+                () = tokio::time::sleep_until(self.expire_at.min(self.sweep_at)) => {}
+            }
+            let Some(inner) = self.inner.upgrade() else {
+                return;
+            };
+            self.look_at_all(&inner).await;
+            self.begin(&inner).await;
+        }
+    }
+
+    /// Begins to compact those that are worth it, as many as may be.
+    async fn begin(&mut self, inner: &Arc<Inner<T>>) {
+        let mut left = BTreeSet::new();
+        for id in std::mem::take(&mut self.waiting) {
+            if self.tasks.len() >= self.tasks_max || self.busy.contains(&id) {
+                left.insert(id);
+                continue;
+            }
+            let Some(shard) = inner.hub.used(id) else {
+                continue;
+            };
+            if inner.may_be_compacted(&shard).await {
+                self.busy.insert(id);
+                let inner = Arc::clone(inner);
+                self.tasks
+                    .spawn(async move { (id, inner.compact(&shard, Effort::Worthwhile).await) });
+            }
+        }
+        self.waiting = left;
+    }
+
+    /// What is due for all shards: to expire readers, and to sweep.
+    async fn look_at_all(&mut self, inner: &Arc<Inner<T>>) {
+        let now = Instant::now();
+        if self.expire_at <= now {
+            self.expire_at = now + inner.settings.lease / 4;
+            let used = inner.hub.all_used();
+            // Readers may have let go of what was replaced.
+            self.waiting.extend(used.iter().map(|shard| shard.id));
+            for some in used.chunks(SHARDS_AT_ONCE) {
+                let some = some.iter().map(|shard| (shard.id, Arc::clone(shard)));
+                if let Err(error) = inner.expire_lapsed(some.collect()).await {
+                    tracing::warn!(%error, "readers that have lapsed were not expired");
+                }
+            }
+        }
+        if self.sweep_at <= now {
+            self.sweep_at = now + inner.settings.part_grace;
+            for shard in inner.hub.all_used() {
+                if let Err(error) = inner.sweep(&shard).await {
+                    tracing::warn!(shard = %shard.id, %error, "a shard was not swept");
+                }
+            }
+        }
+    }
+}
+
+impl<T: ShardTime> Inner<T> {
+    /// Expires the readers of these shards whose counters have not moved for their whole lease, by
+    /// the clock of this process.
+    pub(crate) async fn expire_lapsed(
+        &self,
+        shards: ById<Arc<Shard<T>>>,
+    ) -> Result<(), StorageError> {
+        self.hub.refresh::<SinceRecord<T>>(&shards).await?;
+        let mut commands = ById::new();
+        for (id, shard) in shards {
+            let lapsed = {
+                let sinces = shard.sinces.lock().await;
+                self.lapsed(id, sinces.record())
+            };
+            if !lapsed.is_empty() {
+                let expire =
+                    move |record: &SinceRecord<T>| Ok::<_, NoRefusal>(record.expire(&lapsed));
+                commands.insert(id, (shard, expire));
+            }
+        }
+        let done = self.hub.write_as(self.hub.transactor(), commands).await;
+        for (shard, expired) in done {
+            let expired = expired.map_err(trouble)?;
+            tracing::info!(%shard, ?expired, "readers have lapsed");
+        }
+        Ok(())
+    }
+
+    /// The readers whose counters have been where they are for too long; notes where they are.
+    fn lapsed(&self, shard: ShardId, record: &SinceRecord<T>) -> Vec<(ReaderId, u64)> {
+        let now = Instant::now();
+        let mut counters = self.counters.lock();
+        let all = (shard, ReaderId::new(0))..=(shard, ReaderId::new(u128::MAX));
+        let gone = counters.range(all).map(|(key, _)| *key);
+        let gone: Vec<_> = gone
+            .filter(|(_, id)| !record.leased().contains_key(id))
+            .collect();
+        for key in gone {
+            counters.remove(&key);
+        }
+        let mut lapsed = Vec::new();
+        for (id, leased) in record.leased() {
+            let seen = counters
+                .entry((shard, *id))
+                .or_insert((leased.renewals, now));
+            if seen.0 != leased.renewals {
+                *seen = (leased.renewals, now);
+            } else if now - seen.1 >= Duration::from_millis(leased.lease_ms) {
+                lapsed.push((*id, leased.renewals));
+            }
+        }
+        lapsed
+    }
+}

@@ -1,0 +1,190 @@
+//! Leased readers: renewed, lapsed, expired by others.
+
+use std::time::Duration;
+
+use lowwater::Since;
+use lowwater_shard::consensus::unreliable::Fault;
+use lowwater_shard::{Epoch, ReadError, Reader, ReaderId, Settings, ShardTime, Shards, Upkeep};
+
+use crate::world::*;
+
+const LEASE: Duration = Duration::from_secs(15 * 60);
+const ME: ReaderId = ReaderId::new(1);
+const EPOCH: Epoch = Epoch::new(1);
+
+fn watching() -> Settings {
+    Settings {
+        upkeep: Upkeep::InBackground { tasks_max: 1 },
+        ..Settings::default()
+    }
+}
+
+async fn is_lost<T: TestTime>(reader: &Reader<T>, at: u64) -> bool {
+    match reader.snapshot(&as_of(at)).await {
+        Ok(_) => false,
+        Err(ReadError::LeaseLost(_)) => true,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+async fn move_critical<T: TestTime>(shards: &Shards<T>, to: u64) {
+    let mut critical = shards.critical(shard(), ME, EPOCH).await.unwrap();
+    let since = Since::at(T::at(to));
+    critical
+        .compare_and_downgrade(EPOCH, EPOCH, &since)
+        .await
+        .unwrap();
+}
+
+async fn since<T: ShardTime>(shards: &Shards<T>) -> Since<T> {
+    shards.inspect(shard()).await.unwrap().since
+}
+
+/// Registers a reader whose process dies: it is neither renewed nor given back.
+async fn dead_reader<T: TestTime>(world: &World) {
+    let store = std::sync::Arc::new(world.store.clone());
+    let dying = lowwater_shard::Transactor::new(store, None);
+    let mut log = lowwater_shard::Log::<lowwater_shard::record::SinceRecord<T>>::new(shard());
+    let lease_ms = u64::try_from(LEASE.as_millis()).unwrap();
+    let register = |record: &lowwater_shard::record::SinceRecord<T>| {
+        record.register_leased(ReaderId::random(), lease_ms, lowwater_shard::SeqNo::FIRST)
+    };
+    dying.carry_out(&mut log, register).await.unwrap();
+}
+
+for_both_times! {
+    async fn a_reader_keeps_its_since_and_its_lease_is_renewed<T: TestTime>() {
+        let world = World::new();
+        let (mine, theirs) = (world.process::<T>(), world.process_with::<T>(watching()));
+        let writer = writer(&theirs).await;
+        write(&writer, 0, 10).await;
+        move_critical(&theirs, 0).await;
+        let reader = mine.reader(shard()).await.unwrap();
+        move_critical(&theirs, 9).await;
+        for _ in 0..20 {
+            tokio::time::sleep(LEASE / 2).await;
+            assert_eq!(since(&theirs).await, Since::at(T::at(0)));
+            assert!(!is_lost(&reader, 0).await);
+        }
+        reader.leave().await.unwrap();
+        assert_eq!(since(&theirs).await, Since::at(T::at(9)));
+    }
+
+    async fn a_reader_that_is_dead_is_expired_after_its_whole_lease<T: TestTime>() {
+        let world = World::new();
+        let theirs = world.process_with::<T>(watching());
+        let writer = writer(&theirs).await;
+        write(&writer, 0, 10).await;
+        move_critical(&theirs, 0).await;
+        dead_reader::<T>(&world).await;
+        move_critical(&theirs, 9).await;
+        assert_eq!(theirs.inspect(shard()).await.unwrap().leased.len(), 1);
+        tokio::time::sleep(LEASE - Duration::from_secs(5)).await;
+        assert_eq!(since(&theirs).await, Since::at(T::at(0)));
+        tokio::time::sleep(LEASE).await;
+        assert_eq!(since(&theirs).await, Since::at(T::at(9)));
+        assert!(theirs.inspect(shard()).await.unwrap().leased.is_empty());
+    }
+
+    async fn two_that_lapse_together_leave_the_since_to_those_that_stay<T: TestTime>() {
+        let world = World::new();
+        let theirs = world.process_with::<T>(watching());
+        let writer = writer(&theirs).await;
+        write(&writer, 0, 10).await;
+        move_critical(&theirs, 0).await;
+        dead_reader::<T>(&world).await;
+        dead_reader::<T>(&world).await;
+        move_critical(&theirs, 7).await;
+        tokio::time::sleep(2 * LEASE).await;
+        assert_eq!(since(&theirs).await, Since::at(T::at(7)));
+    }
+
+    async fn a_lease_that_lapsed_while_the_store_was_out_of_reach_is_a_typed_loss<T: TestTime>() {
+        let world = World::new();
+        let cut_off = World::on(std::sync::Arc::new(world.store.clone()));
+        let cut_off = World { parts: world.parts.clone(), ..cut_off };
+        let theirs = world.process_with::<T>(watching());
+        let writer = writer(&theirs).await;
+        write(&writer, 0, 10).await;
+        move_critical(&theirs, 0).await;
+        let mine = cut_off.process::<T>();
+        let reader = mine.reader(shard()).await.unwrap();
+        move_critical(&theirs, 9).await;
+        cut_off.store.next_commits(vec![Fault::Refused; 100_000]);
+        tokio::time::sleep(2 * LEASE).await;
+        assert_eq!(since(&theirs).await, Since::at(T::at(9)));
+        // Connected again.
+        cut_off.store.forget_faults();
+        assert!(is_lost(&reader, 0).await);
+        assert!(is_lost(&reader, 9).await, "there is no way back");
+        let again = mine.reader(shard()).await.unwrap();
+        assert!(!is_lost(&again, 9).await);
+    }
+
+    async fn what_readers_wish_is_written_within_an_interval<T: TestTime>() {
+        let world = World::new();
+        let (mine, theirs) = (world.process::<T>(), world.process::<T>());
+        let writer = writer(&theirs).await;
+        write(&writer, 0, 10).await;
+        let reader = mine.reader(shard()).await.unwrap();
+        for to in 1..=5 {
+            reader.downgrade_soon(&Since::at(T::at(to)));
+        }
+        tokio::time::sleep(Duration::from_millis(1100)).await;
+        assert_eq!(since(&theirs).await, Since::at(T::at(5)));
+    }
+}
+
+#[test]
+fn renewals_of_all_leases_are_one_transaction_four_times_a_lease() {
+    run(async {
+        let world = World::new();
+        let counting = crate::counting::Counting::new(std::sync::Arc::new(world.store.clone()));
+        let shards = Shards::<u64>::new(
+            &tokio::runtime::Handle::current(),
+            std::sync::Arc::new(counting.clone()),
+            world.parts.clone(),
+            by_hand(),
+        );
+        let mut readers = Vec::new();
+        for id in 0..20 {
+            readers.push(
+                shards
+                    .reader(lowwater::ShardId::new(id % 10))
+                    .await
+                    .unwrap(),
+            );
+        }
+        let before = counting.commits();
+        tokio::time::sleep(10 * LEASE).await;
+        let renewals = counting.commits() - before;
+        assert!((39..=41).contains(&renewals), "{renewals}");
+    });
+}
+
+#[test]
+fn after_the_machine_slept_the_next_call_tells_and_nothing_panics() {
+    run(async {
+        let world = World::new();
+        let theirs = world.process_with::<u64>(watching());
+        let writer = writer(&theirs).await;
+        write(&writer, 0, 10).await;
+        move_critical(&theirs, 0).await;
+        let reader = world.process::<u64>().reader(shard()).await.unwrap();
+        move_critical(&theirs, 9).await;
+        // Another machine, that did not sleep, expires it.
+        let seen = theirs.inspect(shard()).await.unwrap().leased;
+        let seen: Vec<_> = seen
+            .iter()
+            .map(|(id, leased)| (*id, leased.renewals))
+            .collect();
+        let mut log = lowwater_shard::Log::new(shard());
+        let other = lowwater_shard::Transactor::new(std::sync::Arc::new(world.store.clone()), None);
+        let expire = |record: &lowwater_shard::record::SinceRecord<u64>| {
+            Ok::<_, std::convert::Infallible>(record.expire(&seen))
+        };
+        other.carry_out(&mut log, expire).await.unwrap();
+        tokio::time::advance(100 * LEASE).await;
+        assert!(is_lost(&reader, 0).await);
+    });
+}

@@ -1,0 +1,287 @@
+//! Compaction, sweeping, finalization, subscriptions.
+
+use std::time::Duration;
+
+use lowwater::{Since, Upper};
+use lowwater_shard::consensus::unreliable::Fault;
+use lowwater_shard::record::Blocked;
+use lowwater_shard::{
+    Epoch, FinalizeError, ReaderId, SchemaId, SeqNo, Settings, Shards, SnapshotError, Upkeep,
+};
+use timely::PartialOrder;
+
+use crate::world::*;
+
+const ME: ReaderId = ReaderId::new(1);
+const EPOCH: Epoch = Epoch::new(1);
+const GRACE: Duration = Duration::from_secs(10 * 60);
+
+async fn move_critical<T: TestTime>(shards: &Shards<T>, to: Since<T>) {
+    let mut critical = shards.critical(shard(), ME, EPOCH).await.unwrap();
+    critical
+        .compare_and_downgrade(EPOCH, EPOCH, &to)
+        .await
+        .unwrap();
+}
+
+/// One row that changes at each time.
+async fn change<T: TestTime>(shards: &Shards<T>, from: u64, to: u64) {
+    let writer = writer(shards).await;
+    for at in from..to {
+        let rows = [(at as i64, T::at(at), 1), (at as i64 - 1, T::at(at), -1)];
+        writer
+            .compare_and_append(upper(at), upper(at + 1), updates(&rows))
+            .await
+            .unwrap();
+    }
+}
+
+async fn stored(world: &World) -> usize {
+    world.parts.list(shard()).await.unwrap().len()
+}
+
+for_both_times! {
+    async fn space_shrinks_as_the_since_advances<T: TestTime>() {
+        let world = World::new();
+        let shards = world.process_with::<T>(no_inline());
+        move_critical(&shards, Since::minimum()).await;
+        change(&shards, 0, 30).await;
+        assert_eq!(stored(&world).await, 30);
+        assert_eq!(shards.compact(shard()).await.unwrap(), 1);
+        assert_eq!(stored(&world).await, 1);
+        let before = shards.inspect(shard()).await.unwrap();
+        move_critical(&shards, Since::at(T::at(29))).await;
+        shards.compact(shard()).await.unwrap();
+        let after = shards.inspect(shard()).await.unwrap();
+        assert_eq!(before.updates, 60);
+        assert_eq!(after.updates, 2, "the row that is there, and the one before the first");
+        assert!(after.bytes_held() < before.bytes_held());
+        assert_eq!(stored(&world).await, 1);
+    }
+
+    async fn in_the_background_batches_and_bytes_stay_few<T: TestTime>() {
+        let world = World::new();
+        let shards = world.process::<T>();
+        move_critical(&shards, Since::minimum()).await;
+        let keeper = world.process_with::<T>(Settings::default());
+        let _used = writer(&keeper).await;
+        for tick in 0..50 {
+            change(&shards, tick * 10, tick * 10 + 10).await;
+            move_critical(&shards, Since::at(T::at(tick * 10 + 8))).await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        let inspection = shards.inspect(shard()).await.unwrap();
+        assert!(inspection.batches < 25, "{}", inspection.batches);
+        assert!(inspection.updates < 200, "{}", inspection.updates);
+    }
+
+    async fn parts_that_a_reader_may_read_are_not_deleted<T: TestTime>() {
+        let world = World::new();
+        let (mine, theirs) = (world.process_with::<T>(no_inline()), world.process::<T>());
+        change(&mine, 0, 5).await;
+        let reader = theirs.reader(shard()).await.unwrap();
+        mine.compact(shard()).await.unwrap();
+        assert_eq!(stored(&world).await, 6);
+        reader.leave().await.unwrap();
+        mine.compact(shard()).await.unwrap();
+        assert_eq!(stored(&world).await, 1);
+    }
+
+    async fn a_part_that_nobody_refers_to_is_swept_and_no_other<T: TestTime>() {
+        let world = World::new();
+        let shards = world.process_with::<T>(no_inline());
+        change(&shards, 0, 3).await;
+        // A writer that dies before its record is written.
+        let rows = updates(&[(1, T::at(3), 1)]);
+        let begun = SeqNo::new(3);
+        world.parts.write(shard(), begun, SchemaId::new(0), &schema(), &rows).await.unwrap();
+        assert_eq!(shards.sweep(shard()).await.unwrap(), 0);
+        assert_eq!(stored(&world).await, 4);
+        let mut swept = 0;
+        for _ in 0..3 {
+            tokio::time::advance(GRACE).await;
+            swept += shards.sweep(shard()).await.unwrap();
+        }
+        assert_eq!((swept, stored(&world).await), (1, 3));
+        let read = shards.snapshot(shard(), &as_of(2)).await.unwrap();
+        assert_eq!(read.len(), 2);
+    }
+
+    async fn a_part_that_has_expired_is_written_again<T: TestTime>() {
+        let world = World::new();
+        let (slow, sweeper) = (world.process_with::<T>(no_inline()), world.process_with::<T>(no_inline()));
+        let writer = writer(&slow).await;
+        write(&writer, 0, 1).await;
+        // The slow one knows nothing of what happens meanwhile: its part is begun below the floor.
+        let mut log = lowwater_shard::Log::<lowwater_shard::record::DataRecord<T>>::new(shard());
+        let other = lowwater_shard::Transactor::new(std::sync::Arc::new(world.store.clone()), None);
+        other.refresh(&mut [&mut log]).await.unwrap();
+        for _ in 0..2 {
+            let seen = log.seen().unwrap();
+            let raise = |record: &lowwater_shard::record::DataRecord<T>| {
+                Ok::<_, std::convert::Infallible>(record.raise_floor(seen))
+            };
+            other.carry_out(&mut log, raise).await.unwrap();
+        }
+        write(&writer, 1, 2).await;
+        let read = sweeper.snapshot(shard(), &as_of(1)).await.unwrap();
+        assert_eq!(read.len(), 2);
+    }
+
+    async fn a_merge_that_is_cut_off_loses_nothing<T: TestTime>() {
+        for fault in [Fault::Refused, Fault::LostBefore, Fault::LostAfter] {
+            let world = World::new();
+            let shards = world.process_with::<T>(no_inline());
+            move_critical(&shards, Since::minimum()).await;
+            change(&shards, 0, 10).await;
+            move_critical(&shards, Since::at(T::at(5))).await;
+            // Refused or lost again and again, first at the merge, then at the note of what is deleted.
+            for commits in [0, 1] {
+                world.store.next_commits(vec![Fault::None; commits]);
+                world.store.next_commits(vec![fault; 20]);
+                let _failed = shards.compact(shard()).await;
+                world.store.forget_faults();
+                for at in 5..10 {
+                    let read = world.process::<T>().snapshot(shard(), &as_of(at)).await.unwrap();
+                    let sum: i64 = read.diffs().iter().sum();
+                    assert_eq!((sum, read.len()), (0, 2), "{fault:?} as of {at}");
+                }
+            }
+            shards.compact(shard()).await.unwrap();
+            for _ in 0..4 {
+                tokio::time::advance(GRACE).await;
+                shards.sweep(shard()).await.unwrap();
+            }
+            assert_eq!(stored(&world).await, 1, "{fault:?}");
+        }
+    }
+
+    async fn a_shard_is_finalized_only_when_nobody_else_reads_it<T: TestTime>() {
+        let world = World::new();
+        let (mine, theirs) = (world.process_with::<T>(no_inline()), world.process::<T>());
+        move_critical(&mine, Since::minimum()).await;
+        change(&mine, 0, 5).await;
+        let reader = theirs.reader(shard()).await.unwrap();
+        let id = reader.id();
+        let refused = mine.finalize(shard(), ME, None).await;
+        assert!(
+            matches!(&refused, Err(FinalizeError::Fenced(_) | FinalizeError::Blocked(_))),
+            "{refused:?}"
+        );
+        let fence = fence(&world).await;
+        let refused = mine.finalize(shard(), ME, Some(fence)).await;
+        let Err(FinalizeError::Blocked(Blocked::Readers(readers))) = refused else {
+            panic!("{refused:?}")
+        };
+        assert_eq!(readers, [id]);
+        reader.leave().await.unwrap();
+        mine.finalize(shard(), ME, Some(fence)).await.unwrap();
+        mine.finalize(shard(), ME, Some(fence)).await.unwrap();
+        assert_eq!(stored(&world).await, 0);
+        let inspection = theirs.inspect(shard()).await.unwrap();
+        assert!(inspection.is_tombstone && inspection.since.is_gone());
+        assert!(inspection.upper.is_sealed());
+        // Everything on a tombstone is harmless.
+        let refused = theirs.snapshot(shard(), &as_of(3)).await;
+        assert!(matches!(refused, Err(SnapshotError::TooEarly { .. })), "{refused:?}");
+        assert!(theirs.reader(shard()).await.unwrap().since().is_gone());
+        assert!(theirs.critical(shard(), ME, EPOCH).await.unwrap().since().is_gone());
+        let writer = writer(&theirs).await;
+        let refused = writer.compare_and_append(upper(5), upper(6), updates(&[])).await;
+        assert!(refused.is_err());
+        let done = writer.append(upper(3), Upper::sealed(), updates(&[])).await.unwrap();
+        assert!(done.is_sealed());
+        assert_eq!(mine.sweep(shard()).await.unwrap(), 0);
+        assert_eq!(mine.compact(shard()).await.unwrap(), 0);
+    }
+
+    async fn finalization_that_is_cut_off_anywhere_is_finished_by_the_next<T: TestTime>() {
+        for commits in 0..8 {
+            let world = World::new();
+            let mine = world.process_with::<T>(no_inline());
+            move_critical(&mine, Since::minimum()).await;
+            change(&mine, 0, 5).await;
+            let fence = fence(&world).await;
+            world.store.next_commits(vec![Fault::None; commits]);
+            world.store.next_commits([Fault::Refused]);
+            let _cut_off = mine.finalize(shard(), ME, Some(fence)).await;
+            world.store.forget_faults();
+            world.process::<T>().finalize(shard(), ME, Some(fence)).await.unwrap();
+            assert_eq!(stored(&world).await, 0);
+            assert!(mine.inspect(shard()).await.unwrap().is_tombstone);
+        }
+    }
+
+    async fn a_subscription_tells_every_update_once<T: TestTime>() {
+        let world = World::new();
+        let (mine, theirs) = (world.process::<T>(), world.process_with::<T>(no_inline()));
+        change(&theirs, 0, 5).await;
+        let reader = mine.reader(shard()).await.unwrap();
+        let mut subscription = reader.subscribe(as_of(2));
+        let first = subscription.next().await.unwrap().unwrap();
+        assert_eq!(list(&first.updates), [(-1, T::at(2), -1), (2, T::at(2), 1)]);
+        let mut told = Vec::new();
+        let mut known = 5;
+        loop {
+            let step = subscription.next().await.unwrap();
+            let Some(step) = step else { break };
+            told.extend(list(&step.updates));
+            if known < 40 {
+                change(&theirs, known, known + 5).await;
+                known += 5;
+                if known % 2 == 0 {
+                    // What was told is let go, and merged with what is new.
+                    tokio::time::sleep(Duration::from_secs(2)).await;
+                    theirs.compact(shard()).await.unwrap();
+                }
+            } else if !step.upper.is_sealed() {
+                let writer = writer(&theirs).await;
+                let end = writer.compare_and_append(upper(known), Upper::sealed(), updates(&[])).await;
+                assert!(end.unwrap().is_sealed());
+            }
+        }
+        told.sort();
+        let mut all: Vec<_> = (3..40)
+            .flat_map(|at| [(at as i64, T::at(at), 1), (at as i64 - 1, T::at(at), -1)])
+            .collect();
+        all.sort();
+        assert_eq!(told, all);
+        let since = theirs.inspect(shard()).await.unwrap().since;
+        assert!(PartialOrder::less_than(&Since::at(T::at(30)), &since), "{since:?}");
+    }
+}
+
+async fn fence(world: &World) -> lowwater_shard::consensus::Fence {
+    use lowwater_shard::consensus::Consensus;
+    let fence = lowwater_shard::consensus::Fence {
+        epoch: Epoch::new(2),
+        incarnation: lowwater_shard::Incarnation::new(1),
+    };
+    world.store.take_over(fence).await.unwrap().unwrap();
+    fence
+}
+
+#[test]
+fn shards_are_listed() {
+    run(async {
+        let world = World::new();
+        let shards = world.process_with::<u64>(Settings {
+            upkeep: Upkeep::ByHand,
+            ..Settings::default()
+        });
+        for id in [3, 1, 2] {
+            shards
+                .critical(lowwater::ShardId::new(id), ME, EPOCH)
+                .await
+                .unwrap();
+        }
+        let listed: Vec<u128> = shards
+            .list()
+            .await
+            .unwrap()
+            .iter()
+            .map(|id| id.number())
+            .collect();
+        assert_eq!(listed, [1, 2, 3]);
+    });
+}
