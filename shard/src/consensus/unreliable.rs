@@ -64,16 +64,16 @@ impl UnreliableConsensus {
         self.plan.lock().commits.extend(faults);
     }
 
+    /// How many commits there are still to come that were told how to go.
+    pub fn faults_left(&self) -> usize {
+        self.plan.lock().commits.len()
+    }
+
     /// From now on nothing goes wrong but what is told anew.
     pub fn forget_faults(&self) {
         let mut plan = self.plan.lock();
         plan.commits.clear();
         plan.reads_to_fail = 0;
-    }
-
-    /// How many commits there are still to come that were told how to go.
-    pub fn faults_left(&self) -> usize {
-        self.plan.lock().commits.len()
     }
 
     /// Lets the next reads fail, as many as this.
