@@ -46,7 +46,8 @@ fn what_another_process_writes_is_seen_without_being_asked_for() {
             .compare_and_append(upper(30), Upper::sealed(), updates(&[]))
             .await;
         assert!(end.unwrap().is_sealed());
-        let seen = waiting.wait_for_upper_past(&as_of(u64::MAX));
+        let far = as_of(u64::MAX);
+        let seen = waiting.wait_for_upper_past(&far);
         let seen = tokio::time::timeout(Duration::from_secs(60), seen).await;
         assert!(seen.unwrap().unwrap().is_sealed());
     });
