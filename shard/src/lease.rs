@@ -130,6 +130,9 @@ impl<T: ShardTime> Lease<T> {
     }
 }
 
+/// Leases on one shard.
+type LeasesOf<T> = (Arc<Shard<T>>, Vec<Arc<Lease<T>>>);
+
 type Renewed<T> = Result<Decision<SinceChange<T>, Since<T>>, LeaseLost>;
 
 impl<T: ShardTime> Leases<T> {
@@ -188,7 +191,7 @@ impl<T: ShardTime> Inner<T> {
     /// Renews leases and carries out their wishes, all in one transaction.
     pub(crate) async fn renew(&self, leases: Vec<Arc<Lease<T>>>) -> Result<(), StorageError> {
         let sent = Instant::now();
-        let mut by_shard: ById<(Arc<Shard<T>>, Vec<Arc<Lease<T>>>)> = ById::new();
+        let mut by_shard: ById<LeasesOf<T>> = ById::new();
         for lease in leases {
             let shard = Arc::clone(&lease.shard);
             let entry = by_shard.entry(shard.id);
