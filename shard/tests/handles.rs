@@ -11,6 +11,10 @@ mod disk;
 mod leases;
 #[path = "handles/snapshots.rs"]
 mod snapshots;
+#[path = "handles/subscriptions.rs"]
+mod subscriptions;
+#[path = "handles/sweeping.rs"]
+mod sweeping;
 #[path = "handles/upkeep.rs"]
 mod upkeep;
 #[path = "handles/world.rs"]
