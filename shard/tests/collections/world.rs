@@ -201,7 +201,9 @@ pub(crate) fn refusals(
 ) -> Vec<(u64, CollectionRefusal<u64, u64>)> {
     match error {
         CreateCollectionsError::Refused(refusals) => refusals,
-        other => panic!("{other}"),
+        trouble @ (CreateCollectionsError::Storage(_) | CreateCollectionsError::Stopped(_)) => {
+            panic!("{trouble}")
+        }
     }
 }
 
