@@ -20,6 +20,9 @@ use crate::time::ShardTime;
 /// How long to wait before leases are renewed again that could not be.
 const RENEW_AGAIN: Duration = Duration::from_secs(1);
 
+/// Leases are not renewed more often than this, however short they are.
+const PACE_MIN: Duration = Duration::from_millis(1);
+
 /// A lease as this process knows it.
 #[derive(Debug)]
 pub(crate) struct Lease<T: ShardTime> {
@@ -296,7 +299,7 @@ pub(crate) async fn keep<T: ShardTime>(inner: Weak<Inner<T>>) {
             downgrade_interval,
             ..
         } = &inner.settings;
-        (*lease / 4, *downgrade_interval)
+        ((*lease / 4).max(PACE_MIN), *downgrade_interval)
     }) else {
         return;
     };

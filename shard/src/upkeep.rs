@@ -18,6 +18,9 @@ use crate::time::ShardTime;
 /// How long what has happened to shards is gathered before they are looked at.
 const GATHER: Duration = Duration::from_millis(50);
 
+/// Nothing is done more often than this, however short leases and grace are.
+const PACE_MIN: Duration = Duration::from_millis(10);
+
 /// How many shards are looked at in one request.
 const SHARDS_AT_ONCE: usize = 1_000;
 
@@ -121,7 +124,7 @@ impl<T: ShardTime> Upkeeper<T> {
     async fn look_at_all(&mut self, inner: &Arc<Inner<T>>) {
         let now = Instant::now();
         if self.expire_at <= now {
-            self.expire_at = now + inner.settings.lease / 4;
+            self.expire_at = now + (inner.settings.lease / 4).max(PACE_MIN);
             let used = inner.hub.all_used();
             // Readers may have let go of what was replaced.
             self.enqueue(used.iter().map(|shard| shard.id));
@@ -133,7 +136,7 @@ impl<T: ShardTime> Upkeeper<T> {
             }
         }
         if self.sweep_at <= now {
-            self.sweep_at = now + inner.settings.part_grace;
+            self.sweep_at = now + inner.settings.part_grace.max(PACE_MIN);
             for shard in inner.hub.all_used() {
                 if let Err(error) = inner.sweep(&shard).await {
                     tracing::warn!(shard = %shard.id, %error, "a shard was not swept");

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use lowwater::{Since, StorageErrorKind, Upper};
 use lowwater_shard::consensus::embedded::EmbeddedConsensus;
-use lowwater_shard::{Epoch, Parts, ReaderId, Settings, Shards, SnapshotError, Upkeep};
+use lowwater_shard::{
+    AppendError, Epoch, Parts, ReaderId, Settings, Shards, SnapshotError, Upkeep,
+};
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Handle, Runtime};
 
@@ -122,10 +124,16 @@ fn who_reads_while_others_merge_and_sweep_is_given_what_is_right_or_refused() {
                 if at > 0 {
                     rows.push((at as i64 - 1, at, -1));
                 }
-                writer
+                // Swept all the time, its parts may expire again and again.
+                while let Err(error) = writer
                     .append(upper(at), upper(at + 1), updates(&rows))
                     .await
-                    .unwrap();
+                {
+                    let AppendError::Storage(error) = error else {
+                        panic!("{error}")
+                    };
+                    assert_eq!(error.kind(), StorageErrorKind::Retry, "{error}");
+                }
                 let since = Since::at(at.saturating_sub(3));
                 critical
                     .compare_and_downgrade(epoch, epoch, &since)
