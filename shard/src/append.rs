@@ -1,6 +1,8 @@
 //! Appends to many shards in one transaction: parts first, records last.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use lowwater::{StorageError, StorageErrorKind, Upper};
@@ -64,6 +66,13 @@ enum Refusal<T> {
     Schema(SchemaRefusal),
 }
 
+impl<T> Refusal<T> {
+    /// A part took too long: it has to be written again.
+    fn is_expiry(&self) -> bool {
+        matches!(self, Refusal::Append(record::AppendError::PartExpired(_)))
+    }
+}
+
 /// An append that is being carried out; the place of its outcome among all.
 struct Pending<T: ShardTime> {
     at: usize,
@@ -95,7 +104,7 @@ impl<T: ShardTime> Shards<T> {
     /// What has gone through has survived a crash when this returns.
     pub async fn append_all(&self, appends: Vec<Append<'_, T>>) -> Vec<Outcome<T>> {
         let count = appends.len();
-        let mut outcomes: ById2<Outcome<T>> = ById2::new();
+        let mut outcomes: ByPlace<Outcome<T>> = ByPlace::new();
         let mut left: Vec<Pending<T>> = Vec::with_capacity(count);
         for (at, append) in appends.into_iter().enumerate() {
             match Pending::check(at, append) {
@@ -107,10 +116,9 @@ impl<T: ShardTime> Shards<T> {
             let mut now = ById::new();
             let mut later = Vec::new();
             for pending in left {
-                if now.contains_key(&pending.shard.id) {
-                    later.push(pending);
-                } else {
-                    now.insert(pending.shard.id, pending);
+                match now.entry(pending.shard.id) {
+                    Entry::Vacant(first) => drop(first.insert(pending)),
+                    Entry::Occupied(_) => later.push(pending),
                 }
             }
             self.inner.append_round(now, &mut outcomes).await;
@@ -121,7 +129,7 @@ impl<T: ShardTime> Shards<T> {
 }
 
 /// Outcomes by the place of what they are of.
-type ById2<X> = std::collections::BTreeMap<usize, X>;
+type ByPlace<X> = BTreeMap<usize, X>;
 
 impl<T: ShardTime> Pending<T> {
     fn check(at: usize, append: Append<'_, T>) -> Result<Self, AppendError<T>> {
@@ -149,7 +157,7 @@ impl<T: ShardTime> Inner<T> {
     async fn append_round(
         self: &Arc<Self>,
         pending: ById<Pending<T>>,
-        outcomes: &mut ById2<Outcome<T>>,
+        outcomes: &mut ByPlace<Outcome<T>>,
     ) {
         let mut pending: Vec<Pending<T>> = pending.into_values().collect();
         for _ in 0..EXPIRED_TRIES {
@@ -177,7 +185,7 @@ impl<T: ShardTime> Inner<T> {
     async fn commit(
         self: &Arc<Self>,
         staged: ById<Staged<T>>,
-        outcomes: &mut ById2<Outcome<T>>,
+        outcomes: &mut ByPlace<Outcome<T>>,
     ) -> Vec<Pending<T>> {
         let commands = staged.iter().map(|(id, staged)| {
             let command = |record: &DataRecord<T>| staged.decide(record);
@@ -189,23 +197,14 @@ impl<T: ShardTime> Inner<T> {
         for ((id, done), Staged { pending, contents }) in done.into_iter().zip(staged.into_values())
         {
             debug_assert_eq!(id, pending.shard.id);
-            let outcome = match done {
-                Ok(upper) => Ok(upper),
-                Err(refused) => {
-                    if matches!(&refused, CommandError::Refused(_)) {
-                        self.discard(&pending.shard, contents);
-                    }
-                    match refused {
-                        CommandError::Refused(Refusal::Append(
-                            record::AppendError::PartExpired(_),
-                        )) => {
-                            expired.push(pending);
-                            continue;
-                        }
-                        other => Err(other.into()),
-                    }
-                }
-            };
+            if matches!(done, Err(CommandError::Refused(_))) {
+                self.discard(&pending.shard, contents);
+            }
+            if matches!(&done, Err(CommandError::Refused(refusal)) if refusal.is_expiry()) {
+                expired.push(pending);
+                continue;
+            }
+            let outcome = done.map_err(AppendError::from);
             outcomes.insert(pending.at, outcome);
         }
         expired

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lowwater::{ShardId, Since, StorageError, Upper};
 
-use crate::id::{LogId, ReaderId, SeqNo};
+use crate::id::{LogId, LogKind, ReaderId, SeqNo};
 use crate::record::{Content, Critical, DataRecord, Leased, SinceRecord};
 use crate::schema::Schema;
 use crate::shards::Shards;
@@ -65,7 +65,8 @@ impl<T: ShardTime> Shards<T> {
         loop {
             let names = self.store().list(after, LOGS_AT_ONCE).await?;
             after = names.last().copied();
-            shards.extend(names.iter().map(|log| log.shard));
+            let of_shards = names.iter().filter(|log| log.kind != LogKind::Metadata);
+            shards.extend(of_shards.map(|log| log.shard));
             if names.len() < LOGS_AT_ONCE {
                 return Ok(shards);
             }

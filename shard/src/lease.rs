@@ -14,7 +14,7 @@ use crate::compaction::{NoRefusal, trouble};
 use crate::hub::{ById, Shard};
 use crate::id::{ReaderId, SeqNo};
 use crate::record::{Decision, Downgraded, LeaseLost, SinceChange, SinceRecord};
-use crate::shards::Inner;
+use crate::shards::{Inner, Settings};
 use crate::time::ShardTime;
 
 /// How long to wait before leases are renewed again that could not be.
@@ -130,6 +130,9 @@ impl<T: ShardTime> Lease<T> {
     }
 }
 
+/// Leases on one shard.
+type LeasesOf<T> = (Arc<Shard<T>>, Vec<Arc<Lease<T>>>);
+
 type Renewed<T> = Result<Decision<SinceChange<T>, Since<T>>, LeaseLost>;
 
 impl<T: ShardTime> Leases<T> {
@@ -154,8 +157,11 @@ impl<T: ShardTime> Leases<T> {
         self.wished.notify_one();
     }
 
+    /// Those that are not lost.
     fn all(&self) -> Vec<Arc<Lease<T>>> {
-        self.held.lock().values().cloned().collect()
+        let mut held = self.held.lock();
+        held.retain(|_, lease| !lease.state.lock().is_lost);
+        held.values().cloned().collect()
     }
 }
 
@@ -185,7 +191,7 @@ impl<T: ShardTime> Inner<T> {
     /// Renews leases and carries out their wishes, all in one transaction.
     pub(crate) async fn renew(&self, leases: Vec<Arc<Lease<T>>>) -> Result<(), StorageError> {
         let sent = Instant::now();
-        let mut by_shard: ById<(Arc<Shard<T>>, Vec<Arc<Lease<T>>>)> = ById::new();
+        let mut by_shard: ById<LeasesOf<T>> = ById::new();
         for lease in leases {
             let shard = Arc::clone(&lease.shard);
             let entry = by_shard.entry(shard.id);
@@ -332,5 +338,3 @@ pub(crate) async fn keep<T: ShardTime>(inner: Weak<Inner<T>>) {
         }
     }
 }
-
-use crate::shards::Settings;

@@ -9,6 +9,8 @@
 //! - [`consensus`]: the stores: memory, SQLite, PostgreSQL.
 //! - [`Log`], [`Transactor`]: a log as a process sees it, and commands carried out on many logs in
 //!   one transaction, exactly once whatever becomes of the answers.
+//! - [`Shards`]: the door to all handles: [`Writer`], [`Reader`], [`Subscription`],
+//!   [`CriticalSince`], snapshots, compaction, finalization.
 //! - [`metadata`]: which collection owns which shard, changed inside the embedder's transactions.
 //! - [`tables`]: tables that commit together.
 //! - [`ShardStorage`]: all of it behind an engine.
@@ -17,32 +19,50 @@
 //! ```
 //! use std::sync::Arc;
 //!
-//! use lowwater::{ShardId, Since};
+//! use arrow::array::{Int64Array, RecordBatch};
+//! use lowwater::{ShardId, Since, Upper};
 //! use lowwater_shard::consensus::MemoryConsensus;
-//! use lowwater_shard::record::{Downgraded, SinceRecord};
-//! use lowwater_shard::{Epoch, Log, ReaderId, Transactor};
+//! use lowwater_shard::{
+//!     Column, ColumnKind, Epoch, Parts, ReaderId, Schema, Settings, Shards, Updates,
+//! };
+//! use timely::progress::Antichain;
 //!
-//! # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+//! # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
 //! # runtime.block_on(async {
-//! let (me, epoch) = (ReaderId::new(1), Epoch::new(1));
-//! let transactor = Transactor::new(Arc::new(MemoryConsensus::new()), None);
-//! let mut log = Log::<SinceRecord<u64>>::new(ShardId::new(7));
-//! let opened = transactor
-//!     .carry_out(&mut log, |shard| {
-//!         Ok::<_, std::convert::Infallible>(shard.open_critical(me, epoch))
-//!     })
-//!     .await?;
-//! assert_eq!(opened.since, Since::minimum());
+//! let runtime = tokio::runtime::Handle::current();
+//! let store = Arc::new(MemoryConsensus::new());
+//! let shards = Shards::<u64>::new(&runtime, store, Parts::memory(), Settings::default());
+//! let shard = ShardId::new(7);
 //!
-//! let moved = transactor
-//!     .carry_out(&mut log, |shard| {
-//!         shard.compare_and_downgrade(me, epoch, epoch, &Since::at(5))
-//!     })
-//!     .await?;
-//! assert_eq!(moved, Downgraded::Moved);
-//! assert_eq!(*log.record().since(), Since::at(5));
+//! // Somebody keeps it readable, from the beginning on.
+//! let (me, epoch) = (ReaderId::new(1), Epoch::new(1));
+//! let mut critical = shards.critical(shard, me, epoch).await?;
+//!
+//! // A delay of 10 at time 0, of 25 at time 1.
+//! let schema = Schema::new(vec![Column {
+//!     name: "delay".to_owned(),
+//!     kind: ColumnKind::Int64,
+//!     nullable: false,
+//! }])?;
+//! let delays = Arc::new(Int64Array::from(vec![10, 10, 25]));
+//! let rows = RecordBatch::try_new(schema.arrow(), vec![delays])?;
+//! let updates = Updates::new(rows, vec![0, 1, 1], vec![1, -1, 1])?;
+//! let writer = shards.writer(shard, &schema).await?;
+//! let upper = writer.compare_and_append(Upper::at(0), Upper::at(2), updates).await?;
+//! assert_eq!(upper, Upper::at(2));
+//!
+//! let then = shards.snapshot(shard, &Antichain::from_elem(0)).await?;
+//! let now = shards.snapshot(shard, &Antichain::from_elem(1)).await?;
+//! assert_eq!((then.len(), now.len()), (1, 1));
+//!
+//! // What was before 1 is let go, and no longer takes up space.
+//! critical.compare_and_downgrade(epoch, epoch, &Since::at(1)).await?;
+//! shards.compact(shard).await?;
+//! assert_eq!(shards.inspect(shard).await?.updates, 1);
+//! assert!(shards.snapshot(shard, &Antichain::from_elem(0)).await.is_err());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
-//! # }).unwrap();
+//! # })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 #![forbid(unsafe_code)]
 

@@ -107,7 +107,12 @@ impl Default for Settings {
 }
 
 impl<T: ShardTime> Shards<T> {
-    /// The shards of this store, their parts there; tasks go into this runtime.
+    /// The shards of this store, their parts there; tasks go into this runtime, and handles are to be
+    /// used within a runtime of `tokio`.
+    ///
+    /// # Panics
+    ///
+    /// Never.
     pub fn new(
         runtime: &Handle,
         store: Arc<dyn Consensus>,

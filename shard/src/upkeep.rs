@@ -165,7 +165,12 @@ impl<T: ShardTime> Inner<T> {
             counters.remove(&key);
         }
         let mut lapsed = Vec::new();
-        for (id, leased) in record.leased() {
+        // Our own are renewed as soon as we can, however long we slept.
+        let others = record
+            .leased()
+            .iter()
+            .filter(|(id, _)| !self.leases.has(**id));
+        for (id, leased) in others {
             let seen = counters
                 .entry((shard, *id))
                 .or_insert((leased.renewals, now));

@@ -123,3 +123,139 @@ fn bytes<T: ShardTime>(batch: &Batch<T>) -> u64 {
     });
     contents.sum::<u64>() + BATCH_BYTES
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::id::{PartId, SchemaId, SeqNo};
+    use crate::record::testing::*;
+    use crate::record::{NewBatch, Stored};
+    use crate::schema::Schema;
+
+    const KIB: u64 = 1 << 10;
+
+    fn part(bytes: u64) -> Content {
+        Content::Stored(Stored {
+            part: PartId::random(),
+            begun: SeqNo::new(1_000_000),
+            schema: SchemaId::new(0),
+            updates: bytes / 10,
+            bytes,
+            checksum: None,
+        })
+    }
+
+    /// A shard, and what was written for it: by appends, and by merging.
+    struct Shard<T: TestTime> {
+        machine: Machine<DataRecord<T>>,
+        appended: u64,
+        merged: u64,
+        batches_max: usize,
+    }
+
+    impl<T: TestTime> Shard<T> {
+        fn new() -> Self {
+            let mut machine = Machine::new();
+            let schema = Schema::new(vec![]).unwrap();
+            machine.accept(|record: &DataRecord<T>| record.register_schema(&schema));
+            Shard {
+                machine,
+                appended: 0,
+                merged: 0,
+                batches_max: 0,
+            }
+        }
+
+        fn append(&mut self, at: u64, bytes: u64) {
+            let (from, to) = (upper(at), upper(at + 1));
+            let batch = NewBatch::new(from, to, &[T::at(at)], vec![part(bytes)]).unwrap();
+            self.machine
+                .accept(|record| record.compare_and_append(batch));
+            self.appended += bytes;
+        }
+
+        /// Follows the plans; what is before the since shrinks to `state`.
+        fn compact(&mut self, to: u64, bytes_per_time: u64, state: u64) {
+            let to: Since<T> = since(to);
+            while let Some(range) = plan(&self.machine.record, &to, 64 * KIB) {
+                let batches = &self.machine.record.batches()[range];
+                let (first, last) = (&batches[0], &batches[batches.len() - 1]);
+                let whole = weight(batches) - BATCH_BYTES * batches.len() as u64;
+                let behind = batches
+                    .iter()
+                    .filter(|batch| batch.upper.frontier().elements() <= to.frontier().elements());
+                let window = batches.len() - behind.count();
+                let merged = match first.lower.is_minimum() {
+                    true => whole.min(state + window as u64 * bytes_per_time),
+                    false => whole,
+                };
+                let (first, last) = (first.id, last.id);
+                let parts = vec![part(merged)];
+                self.machine
+                    .accept(|record| record.compact(first, last, to.clone(), parts));
+                self.merged += merged;
+            }
+            self.batches_max = self.batches_max.max(self.machine.record.batches().len());
+        }
+    }
+
+    for_both_times! {
+        fn what_is_kept_for_ever_is_merged_logarithmically_often<T: TestTime>() {
+            let mut shard = Shard::<T>::new();
+            for at in 0..4_000 {
+                shard.append(at, KIB);
+                shard.compact(0, KIB, u64::MAX / 2);
+            }
+            assert!(shard.merged <= 11 * shard.appended, "{} of {}", shard.merged, shard.appended);
+            assert!(shard.batches_max <= 24, "{}", shard.batches_max);
+        }
+
+        fn what_is_small_and_changes_costs_little_and_stays_small<T: TestTime>() {
+            let mut shard = Shard::<T>::new();
+            for at in 0..4_000_u64 {
+                shard.append(at, KIB);
+                shard.compact(at.saturating_sub(10), KIB, 100 * KIB);
+                let held = weight(shard.machine.record.batches());
+                assert!(held <= 350 * KIB, "{} KiB at {at}", held / KIB);
+            }
+            assert!(shard.merged <= 6 * shard.appended, "{} of {}", shard.merged, shard.appended);
+            assert!(shard.batches_max <= 24, "{}", shard.batches_max);
+        }
+
+        fn what_is_no_longer_written_shrinks_when_the_since_has_passed_it<T: TestTime>() {
+            let mut shard = Shard::<T>::new();
+            for at in 0..7 {
+                shard.append(at, 100 * KIB);
+            }
+            assert_eq!(plan(&shard.machine.record, &since(0), 64 * KIB), None);
+            assert_eq!(plan(&shard.machine.record, &since(7), 64 * KIB), Some(0..7));
+        }
+
+        fn a_shard_that_is_gone_is_left_to_the_finalizer<T: TestTime>() {
+            let mut shard = Shard::<T>::new();
+            for at in 0..20 {
+                shard.append(at, 100 * KIB);
+            }
+            assert_eq!(plan(&shard.machine.record, &Since::gone(), 64 * KIB), None);
+            assert_eq!(all(&shard.machine.record, &Since::gone()), None);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn plans_come_to_an_end(bytes in prop::collection::vec(1..200 * KIB, 1..60), to in 0..60_u64) {
+            let mut shard = Shard::<u64>::new();
+            for (at, bytes) in (0..).zip(bytes) {
+                shard.append(at, bytes);
+            }
+            for _ in 0..3 {
+                shard.compact(to, 0, u64::MAX / 2);
+            }
+            let merged = shard.merged;
+            shard.compact(to, 0, u64::MAX / 2);
+            prop_assert_eq!(shard.merged, merged);
+        }
+    }
+}

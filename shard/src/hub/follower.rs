@@ -20,6 +20,10 @@ const LOGS_AT_ONCE: usize = 1_000;
 /// How long to wait before logs are read again that could not be read.
 const READ_AGAIN: Duration = Duration::from_secs(1);
 
+/// How long hints are gathered behind those that were followed: where this process itself writes all
+/// the time, it is hinted at what it knows.
+const GATHER: Duration = Duration::from_millis(1);
+
 pub(super) struct Follower<T: ShardTime> {
     hub: Weak<Hub<T>>,
     changes: Changes,
@@ -61,6 +65,8 @@ impl<T: ShardTime> Follower<T> {
                 return;
             };
             self.follow(&hub, hint).await;
+            drop(hub);
+            tokio::time::sleep(GATHER).await;
         }
     }
 

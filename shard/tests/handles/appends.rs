@@ -172,3 +172,30 @@ fn appends_to_one_shard_wait_for_each_other() {
         assert_eq!(is_ok, [true, true, false, true]);
     });
 }
+
+#[test]
+fn an_append_does_not_write_more_the_more_was_written() {
+    run(async {
+        let world = World::new();
+        let counting = crate::counting::Counting::new(std::sync::Arc::new(world.store.clone()));
+        let shards = lowwater_shard::Shards::<u64>::new(
+            &tokio::runtime::Handle::current(),
+            std::sync::Arc::new(counting.clone()),
+            world.parts.clone(),
+            by_hand(),
+        );
+        let writer = writer(&shards).await;
+        let mut per_thousand = Vec::new();
+        for thousand in 0..8 {
+            let (bytes, commits) = (counting.bytes(), counting.commits());
+            for at in thousand * 1_000..(thousand + 1) * 1_000 {
+                write(&writer, at, at + 1).await;
+            }
+            assert_eq!(counting.commits(), commits + 1_000);
+            per_thousand.push(counting.bytes() - bytes);
+        }
+        // A full version comes when the differences are as large: twice in eight thousand here.
+        let total: usize = per_thousand.iter().sum();
+        assert!(total < 8_000 * 250, "{per_thousand:?}");
+    });
+}

@@ -12,7 +12,7 @@ use lowwater_shard::consensus::{
 pub(crate) struct Counting {
     inner: Arc<dyn Consensus>,
     commits: Arc<AtomicUsize>,
-    scans: Arc<AtomicUsize>,
+    bytes: Arc<AtomicUsize>,
 }
 
 impl Counting {
@@ -20,12 +20,17 @@ impl Counting {
         Counting {
             inner,
             commits: Arc::default(),
-            scans: Arc::default(),
+            bytes: Arc::default(),
         }
     }
 
     pub(crate) fn commits(&self) -> usize {
         self.commits.load(Ordering::SeqCst)
+    }
+
+    /// How many bytes were offered.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::SeqCst)
     }
 }
 
@@ -40,11 +45,12 @@ impl Consensus for Counting {
         offers: Vec<Offer>,
     ) -> Answer<Result<Vec<Outcome>, Fenced>> {
         self.commits.fetch_add(1, Ordering::SeqCst);
+        let bytes = offers.iter().map(|offer| offer.data.len()).sum();
+        self.bytes.fetch_add(bytes, Ordering::SeqCst);
         self.inner.commit(fence, offers)
     }
 
     fn scan(&self, scans: Vec<Scan>) -> Answer<Vec<Vec<Version>>> {
-        self.scans.fetch_add(1, Ordering::SeqCst);
         self.inner.scan(scans)
     }
 

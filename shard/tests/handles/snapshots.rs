@@ -3,7 +3,6 @@
 use lowwater::Since;
 use lowwater_shard::{Epoch, ReaderId, ShardTime, SnapshotError};
 use proptest::prelude::*;
-use timely::PartialOrder;
 use timely::progress::Antichain;
 
 use crate::world::*;

@@ -109,9 +109,12 @@ for_both_times! {
 
     async fn a_part_that_has_expired_is_written_again<T: TestTime>() {
         let world = World::new();
-        let (slow, sweeper) = (world.process_with::<T>(no_inline()), world.process_with::<T>(no_inline()));
+        let cut_off = World::on(std::sync::Arc::new(world.store.clone()));
+        let cut_off = World { parts: world.parts.clone(), ..cut_off };
+        let (slow, sweeper) = (cut_off.process_with::<T>(no_inline()), world.process::<T>());
         let writer = writer(&slow).await;
         write(&writer, 0, 1).await;
+        cut_off.store.next_reads_fail(1_000);
         // The slow one knows nothing of what happens meanwhile: its part is begun below the floor.
         let mut log = lowwater_shard::Log::<lowwater_shard::record::DataRecord<T>>::new(shard());
         let other = lowwater_shard::Transactor::new(std::sync::Arc::new(world.store.clone()), None);
@@ -123,6 +126,8 @@ for_both_times! {
             };
             other.carry_out(&mut log, raise).await.unwrap();
         }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        cut_off.store.forget_faults();
         write(&writer, 1, 2).await;
         let read = sweeper.snapshot(shard(), &as_of(1)).await.unwrap();
         assert_eq!(read.len(), 2);
