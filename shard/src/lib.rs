@@ -69,6 +69,7 @@ mod shards;
 mod append;
 mod writer;
 mod snapshot;
+mod history;
 mod lease;
 mod reader;
 mod compaction;

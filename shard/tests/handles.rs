@@ -5,6 +5,8 @@
 mod appends;
 #[path = "handles/counting.rs"]
 mod counting;
+#[path = "handles/history.rs"]
+mod history;
 #[path = "handles/leases.rs"]
 mod leases;
 #[path = "handles/snapshots.rs"]
