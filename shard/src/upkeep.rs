@@ -1,11 +1,11 @@
 //! Looking after the shards that this process uses: compacting, sweeping, expiring readers.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use lowwater::{ShardId, StorageError};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
 use crate::compaction::{Effort, NoRefusal, trouble};
@@ -29,9 +29,12 @@ pub(crate) struct Upkeeper<T: ShardTime> {
     inner: Weak<Inner<T>>,
     moved: Arc<Tidings<()>>,
     tasks_max: usize,
-    waiting: BTreeSet<ShardId>,
+    /// Those to be looked at, each once, and each before those that have come later.
+    queue: VecDeque<ShardId>,
+    queued: BTreeSet<ShardId>,
     busy: BTreeSet<ShardId>,
     tasks: JoinSet<(ShardId, Result<(), StorageError>)>,
+    gather_at: Instant,
     expire_at: Instant,
     sweep_at: Instant,
 }
@@ -42,9 +45,11 @@ impl<T: ShardTime> Upkeeper<T> {
         Upkeeper {
             moved: inner.hub.keep(),
             tasks_max: tasks_max.max(1),
-            waiting: BTreeSet::new(),
+            queue: VecDeque::new(),
+            queued: BTreeSet::new(),
             busy: BTreeSet::new(),
             tasks: JoinSet::new(),
+            gather_at: now,
             expire_at: now,
             sweep_at: now + inner.settings.part_grace,
             inner: Arc::downgrade(inner),
@@ -55,17 +60,11 @@ impl<T: ShardTime> Upkeeper<T> {
     pub(crate) async fn run(mut self) {
         loop {
             tokio::select! {
-                moved = self.moved.next() => {
-                    tokio::time::sleep(GATHER).await;
-                    self.waiting.extend(moved.into_keys());
-                }
-                Some(done) = self.tasks.join_next(), if !self.tasks.is_empty() => {
-                    if let Ok((shard, done)) = done {
-                        self.busy.remove(&shard);
-                        if let Err(error) = done {
-                            tracing::warn!(%shard, %error, "a shard was not compacted");
-                        }
-                    }
+                biased;
+                Some(done) = self.tasks.join_next(), if !self.tasks.is_empty() => self.end(done),
+                moved = gathered(&self.moved, self.gather_at) => {
+                    self.gather_at = Instant::now() + GATHER;
+                    self.enqueue(moved.into_keys());
                 }
                 () = tokio::time::sleep_until(self.expire_at.min(self.sweep_at)) => {}
             }
@@ -77,14 +76,35 @@ impl<T: ShardTime> Upkeeper<T> {
         }
     }
 
+    fn enqueue(&mut self, shards: impl Iterator<Item = ShardId>) {
+        let queued = &mut self.queued;
+        self.queue
+            .extend(shards.filter(|shard| queued.insert(*shard)));
+    }
+
+    fn end(&mut self, done: Result<(ShardId, Result<(), StorageError>), JoinError>) {
+        // Nobody cancels it, and a panic is none of ours to hide: it was printed.
+        let Ok((shard, done)) = done else { return };
+        self.busy.remove(&shard);
+        if let Err(error) = done {
+            tracing::warn!(%shard, %error, "a shard was not compacted");
+        }
+    }
+
     /// Begins to compact those that are worth it, as many as may be.
     async fn begin(&mut self, inner: &Arc<Inner<T>>) {
-        let mut left = BTreeSet::new();
-        for id in std::mem::take(&mut self.waiting) {
-            if self.tasks.len() >= self.tasks_max || self.busy.contains(&id) {
-                left.insert(id);
+        for _ in 0..self.queue.len() {
+            if self.tasks.len() >= self.tasks_max {
+                return;
+            }
+            let Some(id) = self.queue.pop_front() else {
+                return;
+            };
+            if self.busy.contains(&id) {
+                self.queue.push_back(id);
                 continue;
             }
+            self.queued.remove(&id);
             let Some(shard) = inner.hub.used(id) else {
                 continue;
             };
@@ -95,7 +115,6 @@ impl<T: ShardTime> Upkeeper<T> {
                     .spawn(async move { (id, inner.compact(&shard, Effort::Worthwhile).await) });
             }
         }
-        self.waiting = left;
     }
 
     /// What is due for all shards: to expire readers, and to sweep.
@@ -105,7 +124,7 @@ impl<T: ShardTime> Upkeeper<T> {
             self.expire_at = now + inner.settings.lease / 4;
             let used = inner.hub.all_used();
             // Readers may have let go of what was replaced.
-            self.waiting.extend(used.iter().map(|shard| shard.id));
+            self.enqueue(used.iter().map(|shard| shard.id));
             for some in used.chunks(SHARDS_AT_ONCE) {
                 let some = some.iter().map(|shard| (shard.id, Arc::clone(shard)));
                 if let Err(error) = inner.expire_lapsed(some.collect()).await {
@@ -122,6 +141,12 @@ impl<T: ShardTime> Upkeeper<T> {
             }
         }
     }
+}
+
+/// What has moved, not before `at`.
+async fn gathered(moved: &Tidings<()>, at: Instant) -> ById<()> {
+    tokio::time::sleep_until(at).await;
+    moved.next().await
 }
 
 impl<T: ShardTime> Inner<T> {

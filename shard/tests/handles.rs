@@ -13,6 +13,10 @@ mod history;
 mod leases;
 #[path = "handles/snapshots.rs"]
 mod snapshots;
+#[path = "handles/subscriptions.rs"]
+mod subscriptions;
+#[path = "handles/sweeping.rs"]
+mod sweeping;
 #[path = "handles/upkeep.rs"]
 mod upkeep;
 #[path = "handles/world.rs"]

@@ -2,11 +2,12 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use lowwater::Upper;
+use lowwater::{Since, StorageErrorKind, Upper};
 use lowwater_shard::consensus::embedded::EmbeddedConsensus;
-use lowwater_shard::{Parts, Settings, Shards};
+use lowwater_shard::{Epoch, Parts, ReaderId, Settings, Shards, SnapshotError, Upkeep};
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Handle, Runtime};
 
@@ -91,5 +92,72 @@ fn writers_of_several_processes_that_repeat_each_other_write_each_row_once() {
             .unwrap();
         let all: Vec<_> = (0..40).map(|at| (at, 39, 1)).collect();
         assert_eq!(list(&read), all);
+    });
+}
+
+/// One row is there at every time, under another name at each.
+#[test]
+fn who_reads_while_others_merge_and_sweep_is_given_what_is_right_or_refused() {
+    let folder = TempDir::new().unwrap();
+    runtime().block_on(async {
+        let settings = Settings {
+            inline_bytes_max: 0,
+            upkeep: Upkeep::InBackground { tasks_max: 2 },
+            part_grace: Duration::ZERO,
+            ..Settings::default()
+        };
+        let (writing, reading) = (
+            open(folder.path(), settings),
+            open(folder.path(), by_hand()),
+        );
+        let (me, epoch) = (ReaderId::new(1), Epoch::new(1));
+        let mut critical = writing.critical(shard(), me, epoch).await.unwrap();
+        let upper_now = Arc::new(AtomicU64::new(0));
+        let written = Arc::clone(&upper_now);
+        let merging = writing.clone();
+        let write = tokio::spawn(async move {
+            let writer = writer(&writing).await;
+            for at in 0..150_u64 {
+                let mut rows = vec![(at as i64, at, 1)];
+                if at > 0 {
+                    rows.push((at as i64 - 1, at, -1));
+                }
+                writer
+                    .append(upper(at), upper(at + 1), updates(&rows))
+                    .await
+                    .unwrap();
+                let since = Since::at(at.saturating_sub(3));
+                critical
+                    .compare_and_downgrade(epoch, epoch, &since)
+                    .await
+                    .unwrap();
+                written.store(at + 1, Ordering::SeqCst);
+                if at % 5 == 0 {
+                    merging.compact(shard()).await.unwrap();
+                    merging.sweep(shard()).await.unwrap();
+                }
+            }
+        });
+        let mut read = 0;
+        while !write.is_finished() {
+            let at = upper_now.load(Ordering::SeqCst);
+            if at == 0 {
+                tokio::task::yield_now().await;
+                continue;
+            }
+            match reading.snapshot(shard(), &as_of(at - 1)).await {
+                Ok(updates) => {
+                    assert_eq!(list(&updates), [(at as i64 - 1, at - 1, 1)]);
+                    read += 1;
+                }
+                Err(SnapshotError::TooEarly { since, .. }) => assert!(!since.can_read(&(at - 1))),
+                Err(SnapshotError::Storage(error)) => {
+                    assert_eq!(error.kind(), StorageErrorKind::Retry, "{error}");
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+        write.await.unwrap();
+        assert!(read > 10, "{read}");
     });
 }

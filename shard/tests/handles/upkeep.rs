@@ -290,3 +290,29 @@ fn shards_are_listed() {
         assert_eq!(listed, [1, 2, 3]);
     });
 }
+
+#[test]
+fn shards_that_are_written_all_the_time_take_turns() {
+    run(async {
+        let world = World::new();
+        let shards = world.process_with::<u64>(Settings {
+            upkeep: Upkeep::InBackground { tasks_max: 1 },
+            ..Settings::default()
+        });
+        let mut writers = Vec::new();
+        for id in 0..10 {
+            let id = lowwater::ShardId::new(id);
+            writers.push(shards.writer(id, &schema()).await.unwrap());
+        }
+        for tick in 0..400 {
+            for writer in &writers {
+                write(writer, tick, tick + 1).await;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        for writer in &writers {
+            let batches = shards.inspect(writer.shard()).await.unwrap().batches;
+            assert!(batches < 60, "{batches} batches of {}", writer.shard());
+        }
+    });
+}
