@@ -1,12 +1,14 @@
 //! Lowwater, as this controller embeds it.
 
 use std::io;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use lowwater::{
     AcquireError, Client, CloneError, Collection, Config, CreateError, Description, DowngradeError,
-    Engine, EngineThread, LookupError, PolicyError, ReadHold, ReadPolicy, ReportError,
-    SetPoliciesError, Since, Start, StopError, StopReason, Storage, Upper, WaitError,
+    Engine, EngineThread, LookupError, PolicyError, ReadHold, ReadPolicy, Refusal, ReportError,
+    SetPoliciesError, Since, Start, StopError, StopReason, Storage, StorageErrorKind, Upper,
+    WaitError,
 };
 use timely::progress::Antichain;
 
@@ -19,6 +21,14 @@ pub type Hold = ReadHold<u64, Minute>;
 /// How long the engine tries to make its last sinces durable when it is stopped: a database that is
 /// started anew is back by then.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long it is tried to create the collections while storage does not answer.
+const CREATE_WITHIN: Duration = Duration::from_secs(20);
+
+/// The wait between two tries.
+const CREATE_AGAIN: Duration = Duration::from_millis(200);
+
+type CreateFailure = CreateError<u64, Minute>;
 
 /// A running engine that knows all collections of the catalog.
 pub struct Embedding {
@@ -42,8 +52,7 @@ impl Embedding {
         };
         let (engine, client) = Engine::new(config, storage)?;
         let thread = engine.spawn()?;
-        let descriptions = Relation::ALL.into_iter().map(description).collect();
-        let collections = client.create(descriptions).wait()?;
+        let collections = create_all(&client)?;
         Ok(Self {
             client,
             thread,
@@ -120,6 +129,32 @@ impl Embedding {
         self.client.stop().wait()?;
         Ok(self.thread.join()?)
     }
+}
+
+/// Creates all collections; storage that does not answer is waited for.
+fn create_all(client: &Client<u64, Minute>) -> Result<Vec<Collection<u64, Minute>>, CreateFailure> {
+    let give_up_at = Instant::now() + CREATE_WITHIN;
+    loop {
+        let descriptions = Relation::ALL.into_iter().map(description).collect();
+        match client.create(descriptions).wait() {
+            Err(error) if may_pass(&error) && Instant::now() < give_up_at => {
+                thread::sleep(CREATE_AGAIN);
+            }
+            done => return done,
+        }
+    }
+}
+
+fn may_pass(failure: &CreateFailure) -> bool {
+    let CreateError::Refused(refusals) = failure else {
+        return false;
+    };
+    refusals.iter().all(|(_, refusal)| {
+        matches!(refusal, Refusal::Storage(error) if matches!(
+            error.kind(),
+            StorageErrorKind::Retry | StorageErrorKind::Reopen
+        ))
+    })
 }
 
 fn description(relation: Relation) -> Description<u64, Minute> {

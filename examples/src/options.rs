@@ -17,7 +17,8 @@ use crate::minute::{DAY, Minute, YEAR_DAYS};
 /// shards: started again on the same store, the replay goes on where it was, however it ended. The
 /// summary goes to standard error; what probes read goes to standard output, one JSON line each.
 /// The exit code is 1 if any reading was wrong or any hold leaked, 2 for bad options, missing data
-/// or a probe that cannot be read any more, and 3 if what is asked of a store cannot be read.
+/// or a probe that cannot be read any more, 3 if what is asked of a store cannot be read, and 4 if
+/// another controller has taken the store over.
 #[derive(Clone, Debug, Parser)]
 #[command(
     name = "controller",

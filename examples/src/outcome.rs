@@ -90,7 +90,7 @@ impl Outcome {
     ///
     /// # Errors
     /// When the store does not answer for a while.
-    pub fn settle(mut self, store: &Store) -> Result<Self, ReplayError> {
+    pub fn settle(mut self, store: &mut Store) -> Result<Self, ReplayError> {
         for of_one in &mut self.relations {
             of_one.durable_since = store.window(of_one.relation)?.since.into_frontier();
         }

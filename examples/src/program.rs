@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use lowwater::StopReason;
 
 use crate::ask::{Answer, ask};
 use crate::data::Data;
@@ -30,6 +31,9 @@ pub const REFUSED: u8 = 2;
 /// What a store was asked for lies before its since, or is not yet written.
 pub const UNREADABLE: u8 = 3;
 
+/// Another controller has taken the store over.
+pub const FENCED: u8 = 4;
+
 /// Runs the controller and gives its exit code. `out` gets what the probes read, and `err` all
 /// that is meant for people.
 pub fn run(
@@ -49,6 +53,10 @@ pub fn run(
             drop(writeln!(err, "{line}"));
             REFUSED
         }
+        Err(Failure::Fenced(reason)) => {
+            drop(writeln!(err, "{reason}"));
+            FENCED
+        }
         Err(Failure::Broken(error)) => {
             drop(writeln!(err, "error: {error}"));
             BAD
@@ -59,6 +67,7 @@ pub fn run(
 enum Failure {
     Help(String),
     Refused(String),
+    Fenced(StopReason),
     Broken(Box<dyn std::error::Error>),
 }
 
@@ -109,18 +118,19 @@ fn try_replay(
 ) -> Result<u8, Failure> {
     let data = Data::load(&options.data).map_err(|error| refused(&error))?;
     let plot = open_plot(options)?;
-    let store = Store::open(location).map_err(|error| refused(&error))?;
+    let mut store = Store::open(location).map_err(|error| refused(&error))?;
     if let (Location::Fresh, Some(folder)) = (location, store.folder()) {
         writeln!(err, "The store is in {}", folder.display())?;
     }
 
     let bar = progress_bar(options.days);
-    let outcome = replay(options, &data, &store, sabotage, &mut |minute| {
+    let outcome = replay(options, &data, &mut store, sabotage, &mut |minute| {
         bar.set_position(minute / DAY)
     });
     bar.finish_and_clear();
     let outcome = outcome.map_err(|error| match error {
         ReplayError::Unreadable { .. } => refused(&error),
+        ReplayError::Fenced(reason) => Failure::Fenced(reason),
         ReplayError::Embedding(_) | ReplayError::Store(_) => error.into(),
     })?;
 

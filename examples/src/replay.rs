@@ -3,6 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use lowwater::StopReason;
 use timely::progress::Antichain;
 
 use crate::catalog::{Relation, since_asked_for};
@@ -55,18 +56,41 @@ pub enum Sabotage {
 pub fn replay(
     options: &Options,
     data: &Data,
+    store: &mut Store,
+    sabotage: Sabotage,
+    progress: &mut dyn FnMut(Minute),
+) -> Result<Outcome, ReplayError> {
+    let embedding = Embedding::start(store.storage(store.take_over()?))?;
+    let client = embedding.client().clone();
+    let played = play(options, data, store, &embedding, sabotage, progress);
+    let outcome = played.and_then(|outcome| {
+        embedding.stop()?;
+        Ok(outcome)
+    });
+    // Whoever is not in charge any more may notice it first by anything.
+    let outcome = outcome.map_err(|error| match client.stopped() {
+        Some(reason @ StopReason::Fenced { .. }) => ReplayError::Fenced(reason),
+        Some(StopReason::Stopped | StopReason::Panicked) | None => error,
+    })?;
+    outcome.settle(store)
+}
+
+/// Replays with an engine that is running, and goes on.
+fn play(
+    options: &Options,
+    data: &Data,
     store: &Store,
+    embedding: &Embedding,
     sabotage: Sabotage,
     progress: &mut dyn FnMut(Minute),
 ) -> Result<Outcome, ReplayError> {
     let oracle = Oracle::new(data);
-    let embedding = Embedding::start(store.storage(store.take_over()?))?;
     let (desk, entrance) = desk::open();
 
-    let mut replay = Replay::start(options, data, store, &embedding, sabotage)?;
+    let mut replay = Replay::start(options, data, store, embedding, sabotage)?;
     let tallies = thread::scope(|scope| {
         let readers: Vec<_> = (0..options.readers)
-            .map(|seed| Reader::new(&embedding, &oracle, store, entrance.visitor(), seed))
+            .map(|seed| Reader::new(embedding, &oracle, store, entrance.visitor(), seed))
             .map(|reader| scope.spawn(move || reader.run()))
             .collect();
         drop(entrance);
@@ -88,9 +112,7 @@ pub fn replay(
         .into_iter()
         .for_each(|tally| replay.tally.merge(tally));
 
-    let outcome = replay.finish(&oracle)?;
-    embedding.stop()?;
-    outcome.settle(store)
+    replay.finish(&oracle)
 }
 
 struct Replay<'a> {

@@ -5,19 +5,24 @@ mod folder;
 mod history;
 mod meter;
 mod patience;
-mod shard;
 mod space;
 mod writers;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
-use lowwater::{Since, Upper};
+use lowwater::{Since, StorageError, StorageErrorKind, Upper};
 use lowwater_shard::consensus::embedded::EmbeddedConsensus;
 use lowwater_shard::consensus::postgres::{PostgresConfig, PostgresConsensus};
 use lowwater_shard::consensus::{Consensus, Fence, Fenced, MemoryConsensus};
-use lowwater_shard::{Epoch, Incarnation, Parts, ReaderId, ShardStorage, Transactor, Updates};
+use lowwater_shard::{
+    Epoch, Incarnation, Parts, ReaderId, Settings, ShardStorage, Shards, SnapshotError, Updates,
+    Upkeep,
+};
+use timely::progress::Antichain;
 use tokio::runtime::{Builder, Runtime};
+use tokio::time::{sleep, timeout};
 
 use crate::catalog::Relation;
 use crate::columns;
@@ -28,7 +33,6 @@ use crate::row::Rows;
 
 use meter::Meter;
 use patience::patiently;
-use shard::{Shards, Snapshot};
 
 pub use failure::{StoreError, StoreOpenError};
 pub use space::Space;
@@ -40,10 +44,16 @@ const CONTROLLER: ReaderId = ReaderId::new(u128::from_be_bytes(*b"controller\0\0
 /// How often the store is taken over once more when another controller was faster.
 const TAKE_OVER_TRIES: usize = 10;
 
+/// How long it may take what works in the background to end.
+const END_WITHIN: Duration = Duration::from_secs(5);
+
+/// How often it is looked whether it has.
+const END_LOOK: Duration = Duration::from_millis(5);
+
 /// The durable shards behind the collections.
 #[derive(Debug)]
 pub struct Store {
-    shards: Shards,
+    shards: Shards<Minute>,
     records: Meter,
     /// What the records are in, where that is a file of this machine.
     embedded: Option<EmbeddedConsensus>,
@@ -77,11 +87,12 @@ impl Store {
     /// # Errors
     /// When it cannot be used.
     pub fn open(location: &Location) -> Result<Self, StoreOpenError> {
+        let settings = Settings::default();
         match location {
-            Location::Fresh => Self::in_folder(folder::fresh()?),
-            Location::Memory => Self::in_memory(),
-            Location::Folder(folder) => Self::in_folder(folder.clone()),
-            Location::Postgres { records, blobs } => Self::in_database(records, blobs),
+            Location::Fresh => Self::in_folder(folder::fresh()?, settings),
+            Location::Memory => Self::in_memory(settings),
+            Location::Folder(folder) => Self::in_folder(folder.clone(), settings),
+            Location::Postgres { records, blobs } => Self::in_database(records, blobs, settings),
         }
     }
 
@@ -90,22 +101,23 @@ impl Store {
     /// # Errors
     /// When there is none, or it cannot be used.
     pub fn open_to_ask(location: &Location) -> Result<Self, StoreOpenError> {
+        let settings = by_hand();
         match location {
-            Location::Fresh | Location::Memory => Self::in_memory(),
+            Location::Fresh | Location::Memory => Self::in_memory(settings),
             Location::Folder(folder) if !folder::has_store(folder) => {
                 Err(StoreOpenError::Absent(folder.clone()))
             }
-            Location::Folder(folder) => Self::in_folder(folder.clone()),
-            Location::Postgres { records, blobs } => Self::in_database(records, blobs),
+            Location::Folder(folder) => Self::in_folder(folder.clone(), settings),
+            Location::Postgres { records, blobs } => Self::in_database(records, blobs, settings),
         }
     }
 
-    fn in_memory() -> Result<Self, StoreOpenError> {
+    fn in_memory(settings: Settings) -> Result<Self, StoreOpenError> {
         let records = Arc::new(MemoryConsensus::new());
-        Ok(Self::on(runtime()?, records, Parts::memory()))
+        Ok(Self::on(runtime()?, records, Parts::memory(), settings))
     }
 
-    fn in_folder(folder: PathBuf) -> Result<Self, StoreOpenError> {
+    fn in_folder(folder: PathBuf, settings: Settings) -> Result<Self, StoreOpenError> {
         let opened = EmbeddedConsensus::open(&folder);
         let embedded = opened.map_err(|error| StoreOpenError::Folder {
             folder: folder.clone(),
@@ -116,11 +128,15 @@ impl Store {
         Ok(Self {
             embedded: Some(embedded),
             folder: Some(folder),
-            ..Self::on(runtime()?, records, parts)
+            ..Self::on(runtime()?, records, parts, settings)
         })
     }
 
-    fn in_database(records: &PostgresConfig, blobs: &Blobs) -> Result<Self, StoreOpenError> {
+    fn in_database(
+        records: &PostgresConfig,
+        blobs: &Blobs,
+        settings: Settings,
+    ) -> Result<Self, StoreOpenError> {
         let parts = match blobs {
             Blobs::Folder(folder) => Parts::folder(folder),
             Blobs::S3(url) => Parts::at(url),
@@ -129,20 +145,35 @@ impl Store {
         let runtime = runtime()?;
         let opened = runtime.block_on(PostgresConsensus::open(PostgresConfig::clone(records)));
         let records = opened.map_err(StoreOpenError::Database)?;
-        Ok(Self::on(runtime, Arc::new(records), parts))
+        Ok(Self::on(runtime, Arc::new(records), parts, settings))
     }
 
-    fn on(runtime: Runtime, records: Arc<dyn Consensus>, parts: Parts) -> Self {
+    fn on(runtime: Runtime, records: Arc<dyn Consensus>, parts: Parts, settings: Settings) -> Self {
         let records = Meter::new(records);
-        // Writers of data are no controllers: they have no fence.
-        let transactor = Transactor::new(Arc::new(records.clone()), None);
+        let store = Arc::new(records.clone());
         Self {
-            shards: Shards::new(transactor, parts, runtime.handle().clone()),
+            shards: Shards::new(runtime.handle(), store, parts, settings),
             records,
             embedded: None,
             folder: None,
             runtime,
         }
+    }
+
+    /// From now on nobody looks after the shards but for what is asked for; waits until what goes
+    /// on in the background has ended.
+    fn end_upkeep(&mut self) {
+        let ending: Weak<dyn Consensus> = Arc::downgrade(self.shards.store());
+        let (runtime, store) = (self.runtime.handle(), Arc::new(self.records.clone()));
+        let parts = self.shards.parts().clone();
+        self.shards = Shards::new(runtime, store, parts, by_hand());
+        let ended = async {
+            while ending.strong_count() > 0 {
+                sleep(END_LOOK).await;
+            }
+        };
+        // What is still at it then does no harm: it may leave something for the next run to sweep.
+        drop(runtime.block_on(async { timeout(END_WITHIN, ended).await }));
     }
 
     /// Where everything is, if that is one folder.
@@ -165,8 +196,7 @@ impl Store {
     /// The storage of an engine, as the controller that has [taken the store over](Self::take_over).
     #[must_use]
     pub fn storage(&self, fence: Fence) -> ShardStorage<Minute> {
-        let records = Arc::new(self.records.clone());
-        ShardStorage::spawn(self.runtime.handle(), records, CONTROLLER, fence)
+        self.shards.storage(CONTROLLER, fence)
     }
 
     /// The rows of `relation` as of a time, or why they cannot be read; waits for nothing to be
@@ -175,16 +205,42 @@ impl Store {
     /// # Errors
     /// When the store does not answer for a while, or has something else.
     pub fn read(&self, relation: Relation, as_of: Minute) -> Result<Reading, StoreError> {
-        let snapshot = patiently(async || self.shards.snapshot(relation, as_of).await);
-        match self.runtime.block_on(snapshot)? {
-            Snapshot::Found(updates) => {
+        let as_of = Antichain::from_elem(as_of);
+        let read = async || match self.shards.try_snapshot(relation.shard(), &as_of).await {
+            Ok(updates) => Ok(Ok(updates)),
+            Err(
+                SnapshotError::TooEarly { since, upper } | SnapshotError::NotYet { since, upper },
+            ) => Ok(Err(Window { since, upper })),
+            Err(error) => Err(unread(error)),
+        };
+        match self.runtime.block_on(patiently(read))? {
+            Ok(updates) => {
                 let updates = decode(relation, &updates)?.into_iter();
                 let mut rows: Rows = updates.map(|(row, _, count)| (row, count)).collect();
                 rows.sort_unstable();
                 Ok(Reading::Rows(rows))
             }
-            Snapshot::Refused(window) => Ok(Reading::Refused(window)),
+            Err(window) => Ok(Reading::Refused(window)),
         }
+    }
+}
+
+/// Nothing is done but what is asked for, and what nobody refers to is swept at once.
+fn by_hand() -> Settings {
+    Settings {
+        upkeep: Upkeep::ByHand,
+        part_grace: Duration::ZERO,
+        ..Settings::default()
+    }
+}
+
+/// Why something was not read that is there, or should be.
+fn unread(error: SnapshotError<Minute>) -> StorageError {
+    match error {
+        SnapshotError::Storage(error) => error,
+        SnapshotError::EmptyFrontier
+        | SnapshotError::TooEarly { .. }
+        | SnapshotError::NotYet { .. } => StorageError::new(StorageErrorKind::GiveUp, error),
     }
 }
 

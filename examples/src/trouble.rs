@@ -1,6 +1,6 @@
 //! What keeps a replay from its end.
 
-use lowwater::Since;
+use lowwater::{Since, StopReason};
 
 use crate::embedding::EmbeddingError;
 use crate::minute::Minute;
@@ -15,6 +15,9 @@ pub enum ReplayError {
     /// The store did not do what it was asked to.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Another controller has taken the store over.
+    #[error(transparent)]
+    Fenced(StopReason),
     /// The user wants to read what the store has forgotten.
     #[error("the probe at minute {minute} cannot be read any more: the store begins at {since}")]
     Unreadable {

@@ -89,6 +89,7 @@ mod shards;
 mod append;
 mod writer;
 mod snapshot;
+mod history;
 mod lease;
 mod reader;
 mod compaction;

@@ -19,7 +19,7 @@ use crate::updates::Updates;
 pub(crate) use contents::{Source, read_all};
 
 /// How often a snapshot begins anew because compaction was faster.
-const TRIES: usize = 16;
+pub(crate) const TRIES: usize = 16;
 
 /// Why there is no snapshot.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -365,6 +365,6 @@ async fn settle_rows<X: Send + 'static>(
 #[error("the shard is compacted faster than it can be read")]
 struct Overtaken;
 
-fn overtaken() -> StorageError {
+pub(crate) fn overtaken() -> StorageError {
     StorageError::new(StorageErrorKind::Retry, Overtaken)
 }

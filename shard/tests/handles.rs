@@ -7,6 +7,8 @@ mod appends;
 mod counting;
 #[path = "handles/disk.rs"]
 mod disk;
+#[path = "handles/history.rs"]
+mod history;
 #[path = "handles/leases.rs"]
 mod leases;
 #[path = "handles/snapshots.rs"]

@@ -1,5 +1,7 @@
 //! Where the collections were left, and what the tables have.
 
+use lowwater::Since;
+use lowwater_shard::Inspection;
 use timely::progress::Antichain;
 
 use crate::catalog::Relation;
@@ -7,7 +9,7 @@ use crate::minute::Minute;
 use crate::past::Past;
 
 use super::patience::patiently;
-use super::{Store, StoreError, Window, Writers, decode};
+use super::{Store, StoreError, Window, Writers, decode, unread};
 
 impl Store {
     /// Where every collection was left, and what the tables have from `since` on, which somebody
@@ -27,7 +29,11 @@ impl Store {
                 Vec::new()
             } else {
                 let since = since(relation);
-                let loaded = patiently(async || self.shards.history(relation, since).await);
+                let (shard, since) = (relation.shard(), Since::at(since));
+                let loaded = patiently(async || {
+                    let loaded = self.shards.history(shard, &since).await;
+                    loaded.map_err(unread)
+                });
                 decode(relation, &self.runtime.block_on(loaded)?)?
             };
             past.put(relation, upper.clone(), updates);
@@ -40,7 +46,8 @@ impl Store {
     /// # Errors
     /// When the store does not answer for a while.
     pub fn window(&self, relation: Relation) -> Result<Window, StoreError> {
-        let window = patiently(async || self.shards.window(relation).await);
-        Ok(self.runtime.block_on(window)?)
+        let inspected = patiently(async || self.shards.inspect(relation.shard()).await);
+        let Inspection { since, upper, .. } = self.runtime.block_on(inspected)?;
+        Ok(Window { since, upper })
     }
 }

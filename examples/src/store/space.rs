@@ -43,14 +43,18 @@ impl Store {
         }))?)
     }
 
-    /// Merges what is written, and deletes what nobody refers to or can read any more.
+    /// Merges what is written, and deletes what nobody refers to or can read any more. From then on
+    /// the store is looked after no more.
     ///
     /// # Errors
     /// When the store does not answer for a while.
-    pub fn tidy(&self) -> Result<(), StoreError> {
+    pub fn tidy(&mut self) -> Result<(), StoreError> {
+        self.end_upkeep();
         self.runtime.block_on(async {
             for relation in Relation::ALL {
-                patiently(async || self.shards.tidy(relation).await).await?;
+                let shard = relation.shard();
+                patiently(async || self.shards.compact(shard).await).await?;
+                patiently(async || self.shards.sweep(shard).await).await?;
             }
             if let Some(embedded) = &self.embedded {
                 embedded.shrink().await?;

@@ -1,7 +1,7 @@
 //! Writing the collections: all of them in one transaction, each from where it ends.
 
 use lowwater::{StorageError, Upper};
-use lowwater_shard::Updates;
+use lowwater_shard::{Append, AppendError, Updates, Writer, WriterError};
 use timely::PartialOrder;
 use timely::progress::Antichain;
 
@@ -11,7 +11,6 @@ use crate::minute::Minute;
 use crate::past::Update;
 
 use super::patience::{Patience, patiently};
-use super::shard::{Append, AppendFailure, Shards};
 use super::{Store, StoreError};
 
 /// Writes the collections, and knows how far each is written.
@@ -27,6 +26,7 @@ pub struct Writers<'a> {
 
 struct RelationWriter {
     relation: Relation,
+    writer: Writer<Minute>,
     written: Upper<Minute>,
     /// How many updates were appended.
     updates: u64,
@@ -48,10 +48,21 @@ impl Store {
     }
 
     fn writer(&self, relation: Relation) -> Result<RelationWriter, StoreError> {
-        let upper = patiently(async || self.shards.upper(relation).await);
+        let schema = columns::schema(relation);
+        let opened =
+            patiently(
+                async || match self.shards.writer(relation.shard(), &schema).await {
+                    Ok(writer) => Ok(Ok(writer)),
+                    Err(WriterError::Schema(refusal)) => Ok(Err(refusal)),
+                    Err(WriterError::Storage(error)) => Err(error),
+                },
+            );
+        let writer = self.runtime.block_on(opened)?;
+        let writer = writer.map_err(|refusal| unwritable(relation, &refusal))?;
         Ok(RelationWriter {
             relation,
-            written: self.runtime.block_on(upper)?,
+            written: writer.upper(),
+            writer,
             updates: 0,
         })
     }
@@ -85,7 +96,7 @@ impl Writers<'_> {
             let mut patience = Patience::default();
             while let Some(error) = append_once(store, writers, upper, &updates).await? {
                 patience.wait(error).await?;
-                refresh(&store.shards, writers).await?;
+                refresh(writers).await?;
             }
             Ok(())
         })
@@ -119,12 +130,13 @@ async fn append_once(
         let outcomes = store.shards.append_all(appends).await;
         for (((of_one, _), count), outcome) in writing.iter_mut().zip(counts).zip(outcomes) {
             match outcome {
-                Ok(()) => {
-                    of_one.written = of_one.target(upper);
+                Ok(written) => {
+                    of_one.written = written;
                     of_one.updates += count;
                 }
-                Err(AppendFailure::UpperMismatch(actual)) => of_one.was_written(actual)?,
-                Err(AppendFailure::Storage(error)) => trouble = Some(error),
+                Err(AppendError::UpperMismatch(mismatch)) => of_one.was_written(mismatch.actual)?,
+                Err(AppendError::Storage(error)) => trouble = Some(error),
+                Err(refusal) => return Err(unwritable(of_one.relation, &refusal)),
             }
         }
         if trouble.is_some() {
@@ -134,9 +146,9 @@ async fn append_once(
 }
 
 /// Finds out how far everything is written, when the outcome of an append is not known.
-async fn refresh(shards: &Shards, writers: &mut [RelationWriter]) -> Result<(), StoreError> {
+async fn refresh(writers: &mut [RelationWriter]) -> Result<(), StoreError> {
     for of_one in writers {
-        let upper = patiently(async || shards.upper(of_one.relation).await).await?;
+        let upper = patiently(async || of_one.writer.fetch_upper().await).await?;
         if upper != of_one.written {
             of_one.was_written(upper)?;
         }
@@ -170,7 +182,7 @@ impl RelationWriter {
         Ok(())
     }
 
-    fn append(&self, upper: Minute, updates: &[Update]) -> Result<Append, StoreError> {
+    fn append(&self, upper: Minute, updates: &[Update]) -> Result<Append<'_, Minute>, StoreError> {
         let lower = &self.written;
         let unwritten = |(_, at, _): &&Update| lower.frontier().less_equal(at);
         let updates: Vec<_> = updates.iter().filter(unwritten).collect();
@@ -179,7 +191,7 @@ impl RelationWriter {
         let diffs = updates.iter().map(|(.., diff)| *diff).collect();
         let updates = Updates::new(rows, times, diffs);
         Ok(Append {
-            relation: self.relation,
+            writer: &self.writer,
             lower: lower.clone(),
             upper: self.target(upper),
             updates: updates.map_err(|refusal| unwritable(self.relation, &refusal))?,
