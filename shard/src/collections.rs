@@ -10,15 +10,15 @@
 //! };
 //! use lowwater_shard::consensus::MemoryConsensus;
 //! use lowwater_shard::metadata::StoredMetadata;
-//! use lowwater_shard::{Column, ColumnKind, Schema};
+//! use lowwater_shard::{Column, ColumnKind, Parts, Schema, Settings, Shards};
 //!
 //! # let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
 //! # let handle = runtime.handle().clone();
 //! # runtime.block_on(async {
 //! // Boot: take charge of the store, and bring its metadata in line with the catalogue.
 //! let store = Arc::new(MemoryConsensus::new());
-//! let start = Start::default();
-//! let collections = Collections::<u64, u64>::start(&handle, store.clone(), start).await?;
+//! let shards = Shards::new(&handle, store.clone(), Parts::memory(), Settings::default());
+//! let collections = Collections::<u64, u64>::start(&shards, Start::default()).await?;
 //! let metadata = StoredMetadata::<u64>::new(store, collections.fence());
 //! let (existing, dropped) = (BTreeSet::new(), BTreeSet::new());
 //! let mut transaction = metadata.begin().await?;
@@ -85,12 +85,11 @@ use lowwater::{
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
-use crate::consensus::{Consensus, Fence};
-use crate::hub::Hub;
+use crate::consensus::Fence;
 use crate::id::{Epoch, ReaderId};
 use crate::log::Log;
 use crate::record::DataRecord;
-use crate::storage::ShardStorage;
+use crate::shards::Shards;
 use crate::time::ShardTime;
 use crate::transact::Transactor;
 
@@ -160,7 +159,7 @@ pub struct Collections<I: CollectionId, T: ShardTime> {
 }
 
 struct Inner<I: CollectionId, T: ShardTime> {
-    runtime: Handle,
+    shards: Shards<T>,
     client: Client<I, T>,
     /// Writes as nobody.
     reads: Transactor,
@@ -189,8 +188,8 @@ struct Driving {
 pub struct ReadOnly;
 
 impl<I: CollectionId, T: ShardTime> Collections<I, T> {
-    /// Takes charge of a store, and starts an engine on it. What is to be done in the background is
-    /// done in tasks of `runtime`.
+    /// Takes charge of a store, and starts an engine on its shards. What is to be done in the
+    /// background is done in tasks of their runtime.
     ///
     /// What comes next is [`initialize`](Collections::initialize).
     ///
@@ -198,26 +197,20 @@ impl<I: CollectionId, T: ShardTime> Collections<I, T> {
     ///
     /// If another controller is in charge with a higher epoch, or with the one given; if the store
     /// fails; if no thread can be started.
-    pub async fn start(
-        runtime: &Handle,
-        store: Arc<dyn Consensus>,
-        start: Start,
-    ) -> Result<Self, StartError> {
-        let taken = take_over(&*store, start.epoch).await?;
-        let hub = Hub::spawn(runtime, Arc::clone(&store));
+    pub async fn start(shards: &Shards<T>, start: Start) -> Result<Self, StartError> {
+        let taken = take_over(&**shards.store(), start.epoch).await?;
         let ledger = Arc::new(Mutex::new(Ledger::new()));
         let storage = Guarded {
-            storage: ShardStorage::on(runtime, hub, start.reader, taken.fence),
+            storage: shards.storage(start.reader, taken.fence),
             ledger: Arc::clone(&ledger),
         };
-        let collections = Collections::on(runtime, store, start, ledger, storage, None)?;
+        let collections = Collections::on(shards, start, ledger, storage, None)?;
         collections.inner.drive(taken);
         Ok(collections)
     }
 
     fn on(
-        runtime: &Handle,
-        store: Arc<dyn Consensus>,
+        shards: &Shards<T>,
         start: Start,
         ledger: Arc<Mutex<Ledger<I>>>,
         storage: impl Storage<T>,
@@ -226,9 +219,9 @@ impl<I: CollectionId, T: ShardTime> Collections<I, T> {
         let (engine, client) = Engine::new(start.engine, storage)?;
         let engine = engine.spawn()?;
         let inner = Inner {
-            runtime: runtime.clone(),
+            shards: shards.clone(),
             client,
-            reads: Transactor::new(store, None),
+            reads: Transactor::new(Arc::clone(shards.store()), None),
             driving: OnceLock::new(),
             standby,
             reader: start.reader,
@@ -252,6 +245,11 @@ impl<I: CollectionId, T: ShardTime> Collections<I, T> {
         self.taken_over().map(|taken| taken.fence)
     }
 
+    /// The shards behind the collections.
+    pub fn shards(&self) -> &Shards<T> {
+        &self.inner.shards
+    }
+
     /// The engine, for what needs no storage: holds by handle, subscriptions, explanations.
     pub fn client(&self) -> &Client<I, T> {
         &self.inner.client
@@ -273,7 +271,7 @@ impl<I: CollectionId, T: ShardTime> Collections<I, T> {
             // Over in a moment: it has answered. How it ended was its answer.
             let _ = self
                 .inner
-                .runtime
+                .runtime()
                 .spawn_blocking(move || engine.join())
                 .await;
         }
@@ -286,7 +284,7 @@ impl<I: CollectionId, T: ShardTime> Collections<I, T> {
         &self,
         work: impl Future<Output = X> + Send + 'static,
     ) -> X {
-        let done = self.inner.runtime.spawn(work).await;
+        let done = self.inner.runtime().spawn(work).await;
         done.expect("the runtime outlives those who wait in it, and the work does not panic")
     }
 }
@@ -306,12 +304,16 @@ impl<I: CollectionId, T: ShardTime> Inner<I, T> {
         let driving = Driving {
             taken,
             transactor,
-            finalizer: Finalizer::spawn(&self.runtime, Arc::new(finalizes), settings),
+            finalizer: Finalizer::spawn(self.runtime(), Arc::new(finalizes), settings),
         };
         assert!(
             self.driving.set(driving).is_ok(),
             "it is put in charge once"
         );
+    }
+
+    fn runtime(&self) -> &Handle {
+        &self.shards.inner.runtime
     }
 
     fn driving(&self) -> Result<&Driving, ReadOnly> {

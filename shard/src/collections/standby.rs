@@ -6,13 +6,10 @@ use std::time::Duration;
 
 use lowwater::{CollectionId, ShardId, Since, StorageError};
 use parking_lot::Mutex;
-use tokio::runtime::Handle;
 
-use crate::consensus::Consensus;
-use crate::hub::Hub;
 use crate::id::Epoch;
+use crate::shards::Shards;
 use crate::standby::{Promoter, StandbyStorage};
-use crate::storage::ShardStorage;
 use crate::time::ShardTime;
 
 use super::epoch::{TakeOverError, TakenOver, take_over};
@@ -22,7 +19,6 @@ use super::{Collections, Start, StartError};
 
 /// How a controller can be put in charge that only reads so far.
 pub(super) struct Standby<T: ShardTime> {
-    hub: Arc<Hub<T>>,
     promoter: Promoter<T>,
     lapsed: Arc<Mutex<BTreeMap<ShardId, Since<T>>>>,
     /// One at a time.
@@ -54,25 +50,19 @@ impl<I: CollectionId, T: ShardTime> Collections<I, T> {
     /// # Errors
     ///
     /// If no thread can be started.
-    pub fn follow(
-        runtime: &Handle,
-        store: Arc<dyn Consensus>,
-        start: Start,
-        lease: Duration,
-    ) -> Result<Self, StartError> {
-        let hub = Hub::spawn(runtime, Arc::clone(&store));
+    pub fn follow(shards: &Shards<T>, start: Start, lease: Duration) -> Result<Self, StartError> {
+        let hub = Arc::clone(&shards.inner.hub);
         let lapsed = Arc::<Mutex<BTreeMap<ShardId, Since<T>>>>::default();
         let noted = Arc::clone(&lapsed);
         let note = move |shard, since: &Since<T>| drop(noted.lock().insert(shard, since.clone()));
-        let (storage, promoter) = StandbyStorage::spawn(runtime, Arc::clone(&hub), lease, note);
+        let (storage, promoter) = StandbyStorage::spawn(&shards.inner.runtime, hub, lease, note);
         let standby = Standby {
-            hub,
             promoter,
             lapsed,
             promoting: tokio::sync::Mutex::new(()),
         };
         let ledger = Arc::new(Mutex::new(Ledger::new()));
-        Collections::on(runtime, store, start, ledger, storage, Some(standby))
+        Collections::on(shards, start, ledger, storage, Some(standby))
     }
 
     /// Puts a controller in charge that has only read so far: with the epoch given, or else with the
@@ -92,9 +82,8 @@ impl<I: CollectionId, T: ShardTime> Collections<I, T> {
             return Err(PromoteError::InCharge);
         }
         let taken = take_over(&**inner.reads.store(), epoch).await?;
-        let hub = Arc::clone(&standby.hub);
         let driver = Guarded {
-            storage: ShardStorage::on(&inner.runtime, hub, inner.reader, taken.fence),
+            storage: inner.shards.storage(inner.reader, taken.fence),
             ledger: Arc::clone(&inner.ledger),
         };
         standby.promoter.promote(Box::new(driver)).await?;

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use lowwater::{DropError, StopReason};
 use lowwater_shard::collections::{Allotment, Collections, Kind, Start, StartError};
 use lowwater_shard::metadata::CommitError;
-use tokio::runtime::Handle;
 
 use super::world::*;
 
@@ -21,7 +20,7 @@ fn a_start_says_who_was_in_charge_and_a_lower_epoch_is_refused() {
             epoch: Some(second.fence().unwrap().epoch),
             ..quick()
         };
-        let refused = Collections::<u64, u64>::start(&Handle::current(), store, same).await;
+        let refused = Collections::<u64, u64>::start(&shards(&store), same).await;
         assert!(matches!(refused, Err(StartError::TakeOver(_))));
     }));
 }

@@ -11,7 +11,6 @@ use lowwater_shard::collections::{
 use lowwater_shard::metadata::StoredMetadata;
 use lowwater_shard::record::{DataRecord, SinceRecord};
 use lowwater_shard::{Log, LogId, Transactor};
-use tokio::runtime::Handle;
 
 use super::world::*;
 
@@ -19,7 +18,7 @@ const LEASE: Duration = Duration::from_secs(900);
 
 /// A controller that only reads, and knows who owns which shard.
 async fn follow(store: &World, lease: Duration) -> Controller {
-    let collections = Collections::follow(&Handle::current(), Arc::clone(store), quick(), lease);
+    let collections = Collections::follow(&shards(store), quick(), lease);
     let collections = collections.unwrap();
     let metadata = StoredMetadata::new(Arc::clone(store), None);
     collections
@@ -304,7 +303,7 @@ fn whoever_only_reads_may_start_before_anybody_was_in_charge() {
             epoch: Some(taken.fence.epoch),
             ..quick()
         };
-        let refused = Collections::<u64, u64>::start(&Handle::current(), store, start).await;
+        let refused = Collections::<u64, u64>::start(&shards(&store), start).await;
         assert!(refused.is_err());
     }));
 }

@@ -13,7 +13,9 @@ use lowwater_shard::consensus::embedded::EmbeddedConsensus;
 use lowwater_shard::consensus::{Consensus, MemoryConsensus};
 use lowwater_shard::metadata::{MetadataTransaction, StoredMetadata, Transaction};
 use lowwater_shard::record::{DataRecord, NewBatch, SinceRecord};
-use lowwater_shard::{Column, ColumnKind, Log, Schema, Transactor};
+use lowwater_shard::{
+    Column, ColumnKind, Log, Parts, Schema, Settings, Shards, Transactor, Upkeep,
+};
 use tempfile::TempDir;
 use tokio::runtime::{Handle, Runtime};
 
@@ -35,6 +37,20 @@ pub(crate) async fn on_each<F: Future<Output = ()>>(test: impl Fn(World) -> F) {
     test(Arc::new(MemoryConsensus::new())).await;
     let folder = TempDir::new().unwrap();
     test(Arc::new(EmbeddedConsensus::open(folder.path()).unwrap())).await;
+}
+
+/// The shards of a store, whose parts nobody else sees.
+pub(crate) fn shards(store: &World) -> Shards<u64> {
+    let settings = Settings {
+        upkeep: Upkeep::ByHand,
+        ..Settings::default()
+    };
+    Shards::new(
+        &Handle::current(),
+        Arc::clone(store),
+        Parts::memory(),
+        settings,
+    )
 }
 
 pub(crate) fn quick() -> Start {
@@ -94,9 +110,7 @@ pub(crate) struct Controller {
 
 impl Controller {
     pub(crate) async fn start_with(store: &World, start: Start) -> Self {
-        let handle = Handle::current();
-        let collections = Collections::start(&handle, Arc::clone(store), start);
-        let collections = collections.await.unwrap();
+        let collections = Collections::start(&shards(store), start).await.unwrap();
         let metadata = StoredMetadata::new(Arc::clone(store), collections.fence());
         Controller {
             store: Arc::clone(store),
@@ -210,9 +224,7 @@ pub(crate) fn refusals(
 /// For a process that may die at any write.
 impl Controller {
     pub(crate) async fn try_start(store: &World) -> Option<Self> {
-        let handle = Handle::current();
-        let collections = Collections::start(&handle, Arc::clone(store), quick());
-        let collections = collections.await.ok()?;
+        let collections = Collections::start(&shards(store), quick()).await.ok()?;
         let metadata = StoredMetadata::new(Arc::clone(store), collections.fence());
         Some(Controller {
             store: Arc::clone(store),
