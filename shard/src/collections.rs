@@ -69,6 +69,7 @@ mod prepared;
 mod ledger;
 mod create;
 mod ask;
+mod read;
 mod alter;
 mod standby;
 mod guard;
@@ -107,6 +108,7 @@ pub use epoch::{TakeOverError, TakenOver, take_over};
 pub use finalizer::{Finalization, FinalizerStats, Unfinalized};
 pub use plan::{Allotment, Plan, PrepareError};
 pub use prepared::Prepared;
+pub use read::ReadCollectionError;
 pub use standby::PromoteError;
 
 /// The name of a controller's critical sinces, if it says no other: the same through all its
