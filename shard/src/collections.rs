@@ -297,7 +297,7 @@ impl<I: CollectionId, T: ShardTime> Inner<I, T> {
         let transactor = Transactor::new(Arc::clone(self.reads.store()), Some(taken.fence));
         let finalizes = Finalizes {
             client: self.client.clone(),
-            transactor: transactor.clone(),
+            shards: self.shards.clone(),
             reader: self.reader,
             fence: taken.fence,
             ledger: Arc::clone(&self.ledger),

@@ -82,8 +82,10 @@ impl<I: CollectionId, T: ShardTime> Collections<I, T> {
         &self,
         id: I,
         as_of: &Antichain<T>,
-    ) -> impl Future<Output = Result<SnapshotStats, ReadCollectionError<I, T>>> + Send + 'static + use<I, T>
-    {
+    ) -> impl Future<Output = Result<SnapshotStats, ReadCollectionError<I, T>>>
+    + Send
+    + 'static
+    + use<I, T> {
         let (found, as_of) = (self.find(id), as_of.clone());
         async move {
             let Found { handle, contents } = found?;
