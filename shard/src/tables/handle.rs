@@ -1,5 +1,6 @@
 //! The tables of a store: the door to all that is done with them.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use lowwater::{ShardId, Since, StorageError, StorageErrorKind, Upper};
@@ -7,6 +8,8 @@ use timely::progress::Antichain;
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, watch};
 use tokio::task::AbortHandle;
+
+use crate::schema::Schema;
 
 use super::apply;
 use super::cache::Cache;
@@ -56,6 +59,8 @@ pub(super) struct Inner<T: TableTime> {
     /// Locked while a step is taken: of those of one process each waits for the one before.
     pub(super) cache: Mutex<Cache<T>>,
     upper: watch::Sender<Upper<T>>,
+    /// Versions of the schemas of tables that were written to, as far as they were read.
+    pub(super) schemas: parking_lot::Mutex<BTreeMap<ShardId, Vec<Schema>>>,
     tasks: OnceLock<Vec<AbortHandle>>,
 }
 
@@ -80,6 +85,7 @@ impl<T: TableTime> Tables<T> {
             mode,
             cache: Mutex::new(Cache::new()),
             upper: watch::Sender::new(Upper::minimum()),
+            schemas: parking_lot::Mutex::default(),
             tasks: OnceLock::new(),
         });
         inner.catch_up(&mut *inner.cache.lock().await).await?;

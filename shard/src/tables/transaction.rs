@@ -13,6 +13,7 @@ use crate::updates::UpdatesError;
 use super::encoding::encode_payload;
 use super::error::{CommitError, WriteError};
 use super::handle::Tables;
+use super::state::TxnsState;
 use super::time::TableTime;
 
 /// How much one transaction may write.
@@ -63,15 +64,21 @@ impl<T: TableTime> Transaction<T> {
     /// The number of a schema that the table has: whoever applies the write must know it, so it has
     /// to be durable before.
     async fn schema_id(&self, table: ShardId, schema: &Schema) -> Result<SchemaId, WriteError> {
-        let mut heads = self.tables.inner.store.heads(vec![table]).await?;
+        let inner = &self.tables.inner;
+        // Versions only come, so what was there once is there.
+        if let Some(id) = number_of(schema, inner.schemas.lock().get(&table)) {
+            return Ok(id);
+        }
+        let mut heads = inner.store.heads(vec![table]).await?;
         let schemas = match heads.remove(&table) {
             Some(head) => head?.schemas,
             None => Vec::new(),
         };
-        let at = schemas.iter().position(|known| known == schema);
-        let id = at.and_then(|at| u32::try_from(at).ok());
-        let id = id.ok_or(WriteError::UnknownSchema(table))?;
-        Ok(SchemaId::new(id))
+        let id = number_of(schema, Some(&schemas));
+        if id.is_some() {
+            inner.schemas.lock().insert(table, schemas);
+        }
+        id.ok_or(WriteError::UnknownSchema(table))
     }
 
     /// Commits everything at one time, which closes it for all tables; says how far they are written
@@ -89,5 +96,36 @@ impl<T: TableTime> Transaction<T> {
     pub async fn commit_at(&self, at: &T) -> Result<Upper<T>, CommitError<T>> {
         let inner = &self.tables.inner;
         inner.step(|state| state.commit(at, &self.writes)).await
+    }
+}
+
+fn number_of(schema: &Schema, versions: Option<&Vec<Schema>>) -> Option<SchemaId> {
+    let at = versions?.iter().position(|known| known == schema)?;
+    Some(SchemaId::new(u32::try_from(at).ok()?))
+}
+
+impl<T: TableTime> Tables<T> {
+    /// Commits several transactions, each at its own time, and closes all times up to and at
+    /// `through`, or up to and at the latest of theirs: in one write, so that all of them are
+    /// committed or none. Says how far all tables are written then.
+    ///
+    /// # Errors
+    ///
+    /// If one of the times has passed, with the first that has not; if one has written to what is no
+    /// table.
+    ///
+    /// # Durability
+    ///
+    /// As of [`Transaction::commit_at`].
+    pub async fn commit_all(
+        &self,
+        through: &T,
+        transactions: &[(T, Transaction<T>)],
+    ) -> Result<Upper<T>, CommitError<T>> {
+        let committed = |state: &TxnsState<T>| {
+            let writes = transactions.iter();
+            state.commit_all(through, writes.map(|(at, one)| (at, &one.writes)))
+        };
+        self.inner.step(committed).await
     }
 }
