@@ -59,11 +59,12 @@ impl<T: ShardTime> Shards<T> {
 }
 
 impl<T: ShardTime> Inner<T> {
-    /// Whether it may be worth while to look at the shard.
-    pub(crate) async fn may_be_compacted(&self, shard: &Shard<T>) -> bool {
-        let data = shard.data.lock().await;
-        plan::may_be(data.record(), self.settings.inline_bytes_max as u64)
-            || !data.record().garbage().is_empty()
+    /// Whether it may be worth while to look at the shard; `None` while somebody reads or writes it,
+    /// who may be stuck.
+    pub(crate) fn may_be_compacted(&self, shard: &Shard<T>) -> Option<bool> {
+        let data = shard.data.try_lock().ok()?;
+        let plan = plan::may_be(data.record(), self.settings.inline_bytes_max as u64);
+        Some(plan || !data.record().garbage().is_empty())
     }
 
     /// Compacts a shard, by what this process knows of its data, and deletes what was replaced.

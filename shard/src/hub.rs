@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use lowwater::{ShardId, Upper};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{MutexGuard, watch};
 use tokio::task::AbortHandle;
 
 use crate::consensus::{Consensus, ConsensusError};
@@ -165,16 +165,40 @@ impl<T: ShardTime> Hub<T> {
     ) -> Result<ById<Result<(), LogError>>, ConsensusError> {
         let mut locked = Vec::with_capacity(shards.len());
         for shard in shards.values() {
-            locked.push(R::log(shard).lock().await);
+            locked.push((&**shard, R::log(shard).lock().await));
         }
-        let mut logs: Vec<&mut Log<R>> = locked.iter_mut().map(|log| &mut **log).collect();
+        self.read(locked).await
+    }
+
+    /// The same, but of those logs only that nobody else is reading or writing just now, so that one
+    /// that is stuck keeps nobody waiting; and which shards the others are of.
+    pub(crate) async fn refresh_free<R: Kept<T>>(
+        &self,
+        shards: &ById<Arc<Shard<T>>>,
+    ) -> Result<(ById<Result<(), LogError>>, Vec<ShardId>), ConsensusError> {
+        let (mut locked, mut busy) = (Vec::with_capacity(shards.len()), Vec::new());
+        for shard in shards.values() {
+            match R::log(shard).try_lock() {
+                Ok(log) => locked.push((&**shard, log)),
+                Err(_) => busy.push(shard.id),
+            }
+        }
+        Ok((self.read(locked).await?, busy))
+    }
+
+    async fn read<R: Kept<T>>(
+        &self,
+        mut locked: Vec<(&Shard<T>, MutexGuard<'_, Log<R>>)>,
+    ) -> Result<ById<Result<(), LogError>>, ConsensusError> {
+        let mut logs: Vec<&mut Log<R>> = locked.iter_mut().map(|(_, log)| &mut **log).collect();
         let read = self.transactor.refresh(&mut logs).await?;
-        for ((shard, log), read) in shards.values().zip(&locked).zip(&read) {
+        for ((shard, log), read) in locked.iter().zip(&read) {
             if read.is_ok() {
                 log.record().publish(shard, self);
             }
         }
-        Ok(shards.keys().copied().zip(read).collect())
+        let ids = locked.iter().map(|(shard, _)| shard.id);
+        Ok(ids.zip(read).collect())
     }
 
     /// Carries out one command for each of these shards, in one transaction, as the controller that

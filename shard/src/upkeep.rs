@@ -21,6 +21,9 @@ const GATHER: Duration = Duration::from_millis(50);
 /// Nothing is done more often than this, however short leases and grace are.
 const PACE_MIN: Duration = Duration::from_millis(10);
 
+/// How long one shard may be swept at a time; the next time it goes on where it was.
+const SWEEP_MAX: Duration = Duration::from_secs(60);
+
 /// How many shards are looked at in one request.
 const SHARDS_AT_ONCE: usize = 1_000;
 
@@ -40,6 +43,8 @@ pub(crate) struct Upkeeper<T: ShardTime> {
     gather_at: Instant,
     expire_at: Instant,
     sweep_at: Instant,
+    /// When to look again at those that were busy.
+    again_at: Option<Instant>,
 }
 
 impl<T: ShardTime> Upkeeper<T> {
@@ -55,6 +60,7 @@ impl<T: ShardTime> Upkeeper<T> {
             gather_at: now,
             expire_at: now,
             sweep_at: now + inner.settings.part_grace,
+            again_at: None,
             inner: Arc::downgrade(inner),
         }
     }
@@ -62,6 +68,7 @@ impl<T: ShardTime> Upkeeper<T> {
     /// Until the shards go.
     pub(crate) async fn run(mut self) {
         loop {
+            let wake_at = self.wake_at();
             tokio::select! {
                 biased;
                 Some(done) = self.tasks.join_next(), if !self.tasks.is_empty() => self.end(done),
@@ -69,14 +76,19 @@ impl<T: ShardTime> Upkeeper<T> {
                     self.gather_at = Instant::now() + GATHER;
                     self.enqueue(moved.into_keys());
                 }
-                () = tokio::time::sleep_until(self.expire_at.min(self.sweep_at)) => {}
+                () = tokio::time::sleep_until(wake_at) => {}
             }
             let Some(inner) = self.inner.upgrade() else {
                 return;
             };
             self.look_at_all(&inner).await;
-            self.begin(&inner).await;
+            self.begin(&inner);
         }
+    }
+
+    fn wake_at(&self) -> Instant {
+        let at = self.expire_at.min(self.sweep_at);
+        self.again_at.map_or(at, |again_at| at.min(again_at))
     }
 
     fn enqueue(&mut self, shards: impl Iterator<Item = ShardId>) {
@@ -95,7 +107,8 @@ impl<T: ShardTime> Upkeeper<T> {
     }
 
     /// Begins to compact those that are worth it, as many as may be.
-    async fn begin(&mut self, inner: &Arc<Inner<T>>) {
+    fn begin(&mut self, inner: &Arc<Inner<T>>) {
+        self.again_at = None;
         for _ in 0..self.queue.len() {
             if self.tasks.len() >= self.tasks_max {
                 return;
@@ -111,7 +124,12 @@ impl<T: ShardTime> Upkeeper<T> {
             let Some(shard) = inner.hub.used(id) else {
                 continue;
             };
-            if inner.may_be_compacted(&shard).await {
+            let may_be_compacted = inner.may_be_compacted(&shard);
+            if may_be_compacted.is_none() {
+                self.enqueue([id].into_iter());
+                self.again_at = Some(Instant::now() + GATHER);
+            }
+            if may_be_compacted == Some(true) {
                 self.busy.insert(id);
                 let inner = Arc::clone(inner);
                 self.tasks
@@ -138,9 +156,13 @@ impl<T: ShardTime> Upkeeper<T> {
         if self.sweep_at <= now {
             self.sweep_at = now + inner.settings.part_grace.max(PACE_MIN);
             for shard in inner.hub.all_used() {
-                if let Err(error) = inner.sweep(&shard).await {
-                    tracing::warn!(shard = %shard.id, %error, "a shard was not swept");
-                }
+                let swept = tokio::time::timeout(SWEEP_MAX, inner.sweep(&shard)).await;
+                let error = match swept {
+                    Ok(Ok(_)) => continue,
+                    Ok(Err(error)) => error.to_string(),
+                    Err(late) => late.to_string(),
+                };
+                tracing::warn!(shard = %shard.id, %error, "a shard was not swept");
             }
         }
     }
@@ -159,12 +181,13 @@ impl<T: ShardTime> Inner<T> {
         &self,
         shards: ById<Arc<Shard<T>>>,
     ) -> Result<(), StorageError> {
-        self.hub.refresh::<SinceRecord<T>>(&shards).await?;
+        // Those that are busy are looked at the next time.
+        let (read, _) = self.hub.refresh_free::<SinceRecord<T>>(&shards).await?;
         let mut commands = ById::new();
         for (id, shard) in shards {
-            let lapsed = {
-                let sinces = shard.sinces.lock().await;
-                self.lapsed(id, sinces.record())
+            let lapsed = match shard.sinces.try_lock() {
+                Ok(sinces) if read.contains_key(&id) => self.lapsed(id, sinces.record()),
+                Ok(_) | Err(_) => continue,
             };
             if !lapsed.is_empty() {
                 let expire =

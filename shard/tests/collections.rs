@@ -3,11 +3,13 @@
 #![expect(clippy::print_stderr, reason = "people are told what was skipped")]
 
 mod collections {
+    mod burying;
     mod charge;
     mod crash;
     mod creating;
     mod finalizing;
     mod reading;
     mod standby;
+    mod stuck;
     mod world;
 }

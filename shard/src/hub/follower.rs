@@ -20,6 +20,9 @@ const LOGS_AT_ONCE: usize = 1_000;
 /// How long to wait before logs are read again that could not be read.
 const READ_AGAIN: Duration = Duration::from_secs(1);
 
+/// How long to wait before logs are read that somebody else was just reading or writing.
+const BUSY_AGAIN: Duration = Duration::from_millis(5);
+
 /// How long hints are gathered behind those that were followed: where this process itself writes all
 /// the time, it is hinted at what it knows.
 const GATHER: Duration = Duration::from_millis(1);
@@ -27,8 +30,10 @@ const GATHER: Duration = Duration::from_millis(1);
 pub(super) struct Follower<T: ShardTime> {
     hub: Weak<Hub<T>>,
     changes: Changes,
-    /// Shards that have changed and could not be read.
+    /// Shards that have changed and were not read.
     unread: BTreeSet<ShardId>,
+    /// When to read them, at the latest.
+    again_in: Duration,
     /// Says, when it goes, that nobody follows any more.
     _stopping: Stopping,
 }
@@ -47,6 +52,7 @@ impl<T: ShardTime> Follower<T> {
             hub: Arc::downgrade(hub),
             changes,
             unread: BTreeSet::new(),
+            again_in: Duration::ZERO,
             _stopping: Stopping(hub.stopped.clone()),
         }
     }
@@ -57,7 +63,7 @@ impl<T: ShardTime> Follower<T> {
             let hint = tokio::select! {
                 biased;
                 hint = self.changes.next() => hint,
-                () = tokio::time::sleep(READ_AGAIN), if !self.unread.is_empty() => {
+                () = tokio::time::sleep(self.again_in), if !self.unread.is_empty() => {
                     Hint::Logs(BTreeSet::new())
                 }
             };
@@ -72,6 +78,7 @@ impl<T: ShardTime> Follower<T> {
 
     async fn follow(&mut self, hub: &Hub<T>, hint: Hint) {
         let unread = std::mem::take(&mut self.unread);
+        self.again_in = Duration::ZERO;
         let mut changed: ById<_> = match hint {
             Hint::Logs(logs) => {
                 let mut changed = ById::new();
@@ -102,8 +109,13 @@ impl<T: ShardTime> Follower<T> {
     }
 
     async fn read(&mut self, hub: &Hub<T>, shards: &ById<Arc<Shard<T>>>) {
-        match hub.refresh::<DataRecord<T>>(shards).await {
-            Ok(read) => {
+        // What others read and write here is waited for by nobody else: it may be stuck.
+        match hub.refresh_free::<DataRecord<T>>(shards).await {
+            Ok((read, busy)) => {
+                if !busy.is_empty() {
+                    self.unread.extend(busy);
+                    self.again_in = self.again_in.max(BUSY_AGAIN);
+                }
                 for error in read.into_values().filter_map(Result::err) {
                     tracing::error!(%error, "a shard cannot be followed any more");
                 }
@@ -111,6 +123,7 @@ impl<T: ShardTime> Follower<T> {
             Err(error) => {
                 tracing::warn!(%error, "how far shards are written could not be read");
                 self.unread.extend(shards.keys());
+                self.again_in = READ_AGAIN;
             }
         }
     }

@@ -15,7 +15,7 @@ use super::{Finalization, FinalizerStats, Unfinalized};
 pub(super) struct Queue {
     settings: Finalization,
     waiting: BTreeMap<ShardId, Waiting>,
-    running: BTreeMap<ShardId, u32>,
+    running: BTreeMap<ShardId, Tried>,
     /// Those that were given up again while they were tried, or were not to be any more.
     kept: BTreeSet<ShardId>,
     pub(super) finalized: BTreeSet<ShardId>,
@@ -28,9 +28,17 @@ pub(super) struct Queue {
 
 #[derive(Debug)]
 struct Waiting {
+    tried: Tried,
+    due: Instant,
+}
+
+/// How a shard has fared so far; those that are to be preferred come first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Tried {
+    /// The last try took too long.
+    is_stuck: bool,
     /// How often it has failed.
     failures: u32,
-    due: Instant,
 }
 
 impl Queue {
@@ -57,10 +65,8 @@ impl Queue {
         for shard in shards {
             self.kept.remove(&shard);
             if !self.finalized.contains(&shard) && !self.running.contains_key(&shard) {
-                let waiting = Waiting {
-                    failures: 0,
-                    due: now,
-                };
+                let tried = Tried::default();
+                let waiting = Waiting { tried, due: now };
                 self.waiting.entry(shard).or_insert(waiting);
             }
         }
@@ -82,29 +88,39 @@ impl Queue {
         if !self.settings.enabled || self.fenced_by.is_some() {
             return (Vec::new(), None);
         }
-        let room = self.settings.shards_at_once.max(1);
-        let room = room.saturating_sub(self.running.len());
+        let all = self.settings.shards_at_once.max(1);
+        let room = all.saturating_sub(self.running.len());
         let due = self
             .waiting
             .iter()
             .filter(|(_, waiting)| waiting.due <= now);
-        let mut due: Vec<_> = due.map(|(id, waiting)| (waiting.failures, *id)).collect();
-        // Those that have failed least often first: what is stuck keeps nobody waiting for long.
+        let mut due: Vec<_> = due.map(|(id, waiting)| (waiting.tried, *id)).collect();
+        // Those that have failed least often first. What is stuck has not all the room, but waits
+        // its turn in half of it.
         due.sort_unstable();
+        let stuck = self.running.values().filter(|tried| tried.is_stuck).count();
+        let mut for_stuck = all.div_ceil(2).saturating_sub(stuck);
+        due.retain(|(tried, _)| {
+            let has_room = !tried.is_stuck || for_stuck > 0;
+            for_stuck = for_stuck.saturating_sub(tried.is_stuck.into());
+            has_room
+        });
         due.truncate(room);
-        for (failures, shard) in &due {
+        for (tried, shard) in &due {
             self.waiting.remove(shard);
-            self.running.insert(*shard, *failures);
+            self.running.insert(*shard, *tried);
             self.started += 1;
         }
-        let next = self.waiting.values().map(|waiting| waiting.due).min();
+        // What is due already waits for one that is running to end.
+        let later = self.waiting.values().map(|waiting| waiting.due);
+        let next = later.filter(|due| *due > now).min();
         let next = next.filter(|_| due.len() < room);
         let max = self.settings.try_max;
         (due.into_iter().map(|(_, id)| (id, max)).collect(), next)
     }
 
     pub(super) fn over(&mut self, shard: ShardId, outcome: Result<(), Unfinalized>, now: Instant) {
-        let failures = self.running.remove(&shard).unwrap_or_default();
+        let Tried { failures, .. } = self.running.remove(&shard).unwrap_or_default();
         let is_kept = self.kept.remove(&shard);
         self.blocked.remove(&shard);
         let reason = match outcome {
@@ -123,8 +139,11 @@ impl Queue {
         if again {
             let wait = self.settings.retry_min * (1 << failures.min(16));
             let due = now + wait.min(self.settings.retry_max);
-            let failures = failures.saturating_add(1);
-            self.waiting.insert(shard, Waiting { failures, due });
+            let tried = Tried {
+                is_stuck: matches!(reason, Unfinalized::TooLong),
+                failures: failures.saturating_add(1),
+            };
+            self.waiting.insert(shard, Waiting { tried, due });
         }
         self.blocked.insert(shard, reason);
     }

@@ -86,7 +86,7 @@ async fn until(finalizer: &Finalizer, holds: impl Fn(&FinalizerStats) -> bool) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    let waited = tokio::time::timeout(Duration::from_secs(3_600), waiting).await;
+    let waited = tokio::time::timeout(Duration::from_secs(36_000), waiting).await;
     waited.unwrap_or_else(|_| panic!("{:?}", finalizer.stats()));
 }
 
@@ -167,6 +167,30 @@ fn stuck_shards_delay_nobody_for_long() {
                 .values()
                 .all(|reason| matches!(reason, Unfinalized::TooLong))
         );
+    });
+}
+
+#[test]
+fn who_comes_finds_room_although_stuck_shards_are_tried_again_and_again() {
+    run(async {
+        let settings = Finalization {
+            shards_at_once: 4,
+            try_max: Duration::from_secs(3_600),
+            ..Finalization::default()
+        };
+        let stuck = (0..10).map(|number| (number, Does::Hang));
+        let (_world, finalizer) = with(stuck, settings).await;
+        finalizer.give_up(all(0..10));
+        until(&finalizer, |stats| stats.failed >= 12).await;
+        for number in 10..20 {
+            let before = Instant::now();
+            finalizer.give_up(all(number..number + 1));
+            until(&finalizer, |stats| stats.succeeded as u128 == number - 9).await;
+            let took = Instant::now() - before;
+            assert!(took <= Duration::from_secs(1), "{took:?}");
+        }
+        let stats = finalizer.stats();
+        assert_eq!((stats.outstanding, stats.succeeded), (10, 10));
     });
 }
 
