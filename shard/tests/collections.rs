@@ -7,5 +7,6 @@ mod collections {
     mod creating;
     mod finalizing;
     mod standby;
+    mod tables;
     mod world;
 }

@@ -61,17 +61,11 @@ pub enum RegisterFault<T> {
 }
 
 /// Why a write was not taken into a transaction.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WriteError {
-    /// The table has no such schema: [alter](super::Tables::alter) it first.
-    #[error("table {0} has no such schema")]
-    UnknownSchema(ShardId),
-    /// The rows are not of the schema.
+    /// The rows are not of the schema, or too many.
     #[error(transparent)]
     Updates(#[from] UpdatesError),
-    /// The table's schemas cannot be read.
-    #[error(transparent)]
-    Storage(#[from] StorageError),
 }
 
 /// Why a table cannot be read.

@@ -113,7 +113,9 @@ fn a_new_table_begins_at_its_registration_and_one_that_was_written_keeps_its_sin
         let tables = vec![new(1, Kind::Table)];
         let created = first.collections.create(Some(50), tables).await.unwrap();
         assert_eq!(created[0].since(), Since::at(50));
-        first.write(first.shard(1), 55).await;
+        let mut transaction = first.collections.begin().unwrap();
+        transaction.write(1, rows([7]), vec![1]).unwrap();
+        transaction.commit_at(&54).await.unwrap();
         created[0].wait_for_upper_past([54]).await.unwrap();
         first.collections.stop().await.unwrap();
         let second = Controller::start(&store, &ids([1, 2]), &ids([])).await;
@@ -291,12 +293,12 @@ fn versions_of_a_table_have_one_shard_and_the_last_releases_it_also_after_a_rest
             version.description.schema = columns(&["a", "b"]);
             version
         };
-        let _ = collections.create(Some(0), vec![version()]).await.unwrap();
+        let _ = collections.create(Some(1), vec![version()]).await.unwrap();
         assert_eq!(first.shard(2), shard);
 
         // What is asked of the shard is the meet of both.
         let held = collections.acquire(&[2]).await.unwrap();
-        first.write(shard, 100).await;
+        collections.advance(&99).await.unwrap();
         let table = collections.client().collection(1).unwrap();
         table.wait_for_since_past([89]).await.unwrap();
         let version_2 = collections.client().collection(2).unwrap();
@@ -321,14 +323,14 @@ fn versions_of_a_table_have_one_shard_and_the_last_releases_it_also_after_a_rest
         assert_eq!(third.collections.finalizer_stats().outstanding, 0);
         let created = third
             .collections
-            .create(Some(100), vec![version()])
+            .create(Some(101), vec![version()])
             .await
             .unwrap();
         assert_eq!(created[0].since(), Since::at(90));
 
         let plan = third.prepare(&[], &[2]).await;
         assert_eq!(plan.given_up, BTreeSet::from([shard]));
-        third.collections.drop_collections(vec![2]).await.unwrap();
+        third.collections.drop_tables(&102, vec![2]).await.unwrap();
         third.until(|stats| stats.succeeded == 1).await;
         assert!(third.sinces(shard).await.is_buried());
     }));

@@ -4,17 +4,21 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arrow::array::{ArrayRef, AsArray, Int64Array};
+use arrow::datatypes::Int64Type;
+use arrow::record_batch::RecordBatch;
 use lowwater::{Config, ReadPolicy, ShardId, Upper};
 use lowwater_shard::collections::{
     Allotment, CollectionDescription, CollectionRefusal, Collections, CreateCollectionsError,
-    Finalization, FinalizerStats, Kind, NewCollection, Plan, PrepareError, Prepared, Start,
+    Finalization, FinalizerStats, Kind, NewCollection, OpenTablesError, Plan, PrepareError,
+    Prepared, Start,
 };
 use lowwater_shard::consensus::embedded::EmbeddedConsensus;
 use lowwater_shard::consensus::{Consensus, MemoryConsensus};
 use lowwater_shard::metadata::{MetadataTransaction, StoredMetadata, Transaction};
 use lowwater_shard::record::{DataRecord, NewBatch, SinceRecord};
 use lowwater_shard::{
-    Column, ColumnKind, Log, Parts, Schema, Settings, Shards, Transactor, Upkeep,
+    Column, ColumnKind, Log, Parts, Schema, Settings, Shards, Transactor, Updates, Upkeep,
 };
 use tempfile::TempDir;
 use tokio::runtime::{Handle, Runtime};
@@ -64,6 +68,7 @@ pub(crate) fn quick() -> Start {
             retry_max: Duration::from_millis(20),
             ..Finalization::default()
         },
+        apply_interval: Duration::from_millis(1),
         ..Start::default()
     }
 }
@@ -79,6 +84,32 @@ pub(crate) fn columns(names: &[&str]) -> Schema {
         nullable: true,
     };
     Schema::new(names.iter().map(column).collect()).unwrap()
+}
+
+/// The values of rows as [`new`] describes them, each as often as it is there, in order.
+pub(crate) fn values(updates: &Updates<u64>) -> Vec<i64> {
+    let Some(column) = updates.rows().columns().first() else {
+        return Vec::new();
+    };
+    let column = column.as_primitive::<Int64Type>().values().iter();
+    let copies = column.zip(updates.diffs());
+    let copies = copies
+        .flat_map(|(value, diff)| std::iter::repeat_n(*value, usize::try_from(*diff).unwrap()));
+    let mut values: Vec<i64> = copies.collect();
+    values.sort_unstable();
+    values
+}
+
+/// Fails where something hangs.
+pub(crate) async fn within<X>(future: impl Future<Output = X>) -> X {
+    let done = tokio::time::timeout(WITHIN, future).await;
+    done.expect("it hangs")
+}
+
+/// Rows of tables as [`new`] describes them.
+pub(crate) fn rows<const N: usize>(values: [i64; N]) -> RecordBatch {
+    let values: ArrayRef = Arc::new(Int64Array::from(values.to_vec()));
+    RecordBatch::try_new(columns(&["a"]).arrow(), vec![values]).unwrap()
 }
 
 pub(crate) fn described(kind: Kind<u64>) -> CollectionDescription<u64> {
@@ -140,7 +171,11 @@ impl Controller {
             .initialize(&mut transaction, existing, dropped);
         let prepared = prepared.unwrap();
         transaction.commit().await.unwrap();
-        prepared.committed()
+        let plan = prepared.committed();
+        match self.collections.open_tables(BTreeSet::new()).await {
+            Ok(()) | Err(OpenTablesError::Open) => plan,
+            Err(trouble) => panic!("{trouble}"),
+        }
     }
 
     pub(crate) async fn prepare(&self, added: &[u64], dropped: &[u64]) -> Plan<u64> {
@@ -215,9 +250,9 @@ pub(crate) fn refusals(
 ) -> Vec<(u64, CollectionRefusal<u64, u64>)> {
     match error {
         CreateCollectionsError::Refused(refusals) => refusals,
-        trouble @ (CreateCollectionsError::Storage(_) | CreateCollectionsError::Stopped(_)) => {
-            panic!("{trouble}")
-        }
+        trouble @ (CreateCollectionsError::Passed(_)
+        | CreateCollectionsError::Storage(_)
+        | CreateCollectionsError::Stopped(_)) => panic!("{trouble}"),
     }
 }
 
