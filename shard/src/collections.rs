@@ -70,6 +70,7 @@ mod ledger;
 mod create;
 mod register;
 mod ask;
+mod read;
 mod alter;
 mod standby;
 mod guard;
@@ -110,6 +111,7 @@ pub use epoch::{TakeOverError, TakenOver, take_over};
 pub use finalizer::{Finalization, FinalizerStats, Unfinalized};
 pub use plan::{Allotment, Plan, PrepareError};
 pub use prepared::Prepared;
+pub use read::ReadCollectionError;
 pub use standby::PromoteError;
 pub use tables::{
     AdvanceError, CommitTablesError, DropTablesError, OpenTablesError, SubscribeError,
@@ -322,11 +324,10 @@ impl<I: CollectionId, T: ShardTime> Inner<I, T> {
         let transactor = Transactor::new(Arc::clone(self.reads.store()), Some(taken.fence));
         let finalizes = Finalizes {
             client: self.client.clone(),
-            transactor: transactor.clone(),
+            shards: self.shards.clone(),
             reader: self.reader,
             fence: taken.fence,
             ledger: Arc::clone(&self.ledger),
-            shards: self.shards.clone(),
             tables: Arc::clone(&self.tables),
         };
         let settings = self.finalization.lock().clone();

@@ -85,11 +85,12 @@ mod memory;
 mod tests;
 
 pub use error::{
-    AlterError, ApplyError, CommitError, ForgetError, NothingToWaitFor, ReadError, ReadRefusal,
-    RegisterError, RegisterFault, TablesError, WriteError,
+    AlterError, ApplyError, CommitError, ForgetError, ReadError, ReadRefusal, RegisterError,
+    RegisterFault, TablesError, WriteError,
 };
 pub use handle::Tables;
 pub use open::{Access, Apply};
+pub(crate) use read::Unapplied;
 pub use row::{Misplaced, TxnsRow};
 pub use state::{
     Application, CommitRefusal, Foreign, ForgetRefusal, Passed, RegisterRefusal, Step, TxnsState,

@@ -16,6 +16,13 @@ use super::table_set::trouble;
 pub(super) type TableToBe<I> = (I, ShardId, Schema);
 
 impl<I: CollectionId, T: ShardTime> Inner<I, T> {
+    /// True iff a table is not part of the transactions: it is migrated, and this only reads.
+    pub(super) fn stands_apart(&self, id: I) -> bool {
+        let set = self.tables.set();
+        let migrated = self.migrated.get().filter(|them| them.contains(&id));
+        migrated.is_some() && set.is_none_or(|set| set.is_read_only())
+    }
+
     /// Makes tables part of the transactions, new ones and those that are there already, unless this
     /// only reads. Says where those of the new ones begin to which nothing was ever written.
     pub(super) async fn register(
@@ -28,8 +35,7 @@ impl<I: CollectionId, T: ShardTime> Inner<I, T> {
             return Ok(BTreeMap::new());
         };
         let writes = !set.is_read_only();
-        let migrated = self.migrated.get().filter(|_| !writes);
-        let is_one = |(id, ..): &TableToBe<I>| migrated.is_none_or(|them| !them.contains(id));
+        let is_one = |(id, ..): &TableToBe<I>| !self.stands_apart(*id);
         let new: Vec<_> = new.into_iter().filter(is_one).collect();
         let again: Vec<_> = again.into_iter().filter(is_one).collect();
         let shards = |tables: &[TableToBe<I>]| -> BTreeSet<ShardId> {

@@ -6,8 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use lowwater::{ShardId, StorageError, Upper};
 
 use crate::schema::Schema;
-use crate::tables::{Access, ApplyError, RegisterError, TableTime, Tables, TablesError};
+use crate::snapshot::SnapshotError;
+use crate::tables::{
+    Access, ApplyError, ReadError, ReadRefusal, RegisterError, TableTime, Tables, TablesError,
+    Unapplied,
+};
 use crate::time::ShardTime;
+use crate::updates::Updates;
 
 /// An answer that comes some time.
 pub(super) type Later<'a, X> = std::pin::Pin<Box<dyn Future<Output = X> + Send + 'a>>;
@@ -46,6 +51,14 @@ pub(super) trait TableSet<T: ShardTime>: Any + Send + Sync {
         shards: BTreeSet<ShardId>,
         tell: Box<dyn FnOnce(Uppers<T>) + Send>,
     ) -> Later<'_, ()>;
+
+    /// What is in a table as of a time, wherever it is.
+    fn snapshot(&self, table: ShardId, as_of: T)
+    -> Later<'_, Result<Updates<T>, SnapshotError<T>>>;
+
+    /// Waits until a table is written past a time, and applies what was committed until then; says
+    /// what could not be, where nothing is written.
+    fn settle(&self, table: ShardId, as_of: T) -> Later<'_, Result<Unapplied, SnapshotError<T>>>;
 
     /// From now on it writes.
     fn take_charge(&self, access: Access) -> Later<'_, Result<(), ApplyError>>;
@@ -100,12 +113,37 @@ impl<T: TableTime> TableSet<T> for Tables<T> {
         })
     }
 
+    fn snapshot(
+        &self,
+        table: ShardId,
+        as_of: T,
+    ) -> Later<'_, Result<Updates<T>, SnapshotError<T>>> {
+        Box::pin(async move {
+            let read = Tables::snapshot(self, table, &as_of).await;
+            read.map_err(|error| unread(error, self.upper()))
+        })
+    }
+
+    fn settle(&self, table: ShardId, as_of: T) -> Later<'_, Result<Unapplied, SnapshotError<T>>> {
+        Box::pin(async move {
+            let settled = Tables::settle(self, table, &as_of).await;
+            settled.map_err(|error| unread(error, self.upper()))
+        })
+    }
+
     fn take_charge(&self, access: Access) -> Later<'_, Result<(), ApplyError>> {
         Box::pin(Tables::take_charge(self, access))
     }
 
     fn stop(&self) {
         Tables::stop(self);
+    }
+}
+
+fn unread<T: TableTime>(error: ReadError<T>, upper: Upper<T>) -> SnapshotError<T> {
+    match trouble(error) {
+        Ok(ReadRefusal::TooEarly { since, .. }) => SnapshotError::TooEarly { since, upper },
+        Err(error) => SnapshotError::Storage(error),
     }
 }
 

@@ -7,8 +7,8 @@ use arrow::record_batch::RecordBatch;
 use lowwater::{CollectionId, DropError, ShardId, StorageError, StorageErrorKind, Upper};
 
 use crate::tables::{
-    Access, Apply, CommitRefusal, ForgetRefusal, Passed, Subscription, TableTime, Tables,
-    Transaction, WriteError,
+    Access, Apply, CommitError, CommitRefusal, ForgetRefusal, Passed, Subscription, TableTime,
+    Tables, Transaction, WriteError,
 };
 use crate::time::ShardTime;
 
@@ -183,6 +183,32 @@ impl<I: CollectionId, T: TableTime> Collections<I, T> {
         })
     }
 
+    /// Commits several transactions, each at its own time, and closes all times up to and at
+    /// `through`, or up to and at the latest of theirs: in one write, so that all of them are
+    /// committed or none. Says how far all tables are written then.
+    ///
+    /// # Errors
+    ///
+    /// As of [`TableTransaction::commit_at`].
+    ///
+    /// # Durability
+    ///
+    /// As of [`TableTransaction::commit_at`].
+    pub async fn commit_all(
+        &self,
+        through: &T,
+        transactions: &mut [(T, TableTransaction<I, T>)],
+    ) -> Result<Upper<T>, CommitTablesError<I, T>> {
+        let tables = self.writable()?;
+        let (mut all, mut written) = (Vec::with_capacity(transactions.len()), BTreeMap::new());
+        for (at, one) in transactions {
+            written.extend(one.written.iter().map(|(shard, id)| (*shard, *id)));
+            all.push((&*at, &mut one.transaction));
+        }
+        let committed = tables.commit_each(through, all).await;
+        committed.map_err(|error| uncommitted(error, &written))
+    }
+
     /// Closes a time for all tables, with one write and without a wake-up for each; says how far
     /// they are written then.
     ///
@@ -342,18 +368,25 @@ impl<I: CollectionId, T: TableTime> TableTransaction<I, T> {
     /// time has passed.
     pub async fn commit_at(&mut self, at: &T) -> Result<Upper<T>, CommitTablesError<I, T>> {
         let committed = self.transaction.commit_at(at).await;
-        committed.map_err(|error| match trouble(error) {
-            Ok(CommitRefusal::Passed(passed)) => passed.into(),
-            Ok(CommitRefusal::Unregistered(shards)) => {
-                let ids = shards.iter().filter_map(|shard| self.written.get(shard));
-                CommitTablesError::Unregistered(ids.copied().collect())
-            }
-            Ok(CommitRefusal::UnknownSchema(shard)) => match self.written.get(&shard) {
-                Some(id) => CommitTablesError::UnknownSchema(*id),
-                None => CommitTablesError::Unregistered(BTreeSet::new()),
-            },
-            Err(error) => TableTrouble::from(error).into(),
-        })
+        committed.map_err(|error| uncommitted(error, &self.written))
+    }
+}
+
+fn uncommitted<I: CollectionId, T: TableTime>(
+    error: CommitError<T>,
+    written: &BTreeMap<ShardId, I>,
+) -> CommitTablesError<I, T> {
+    match trouble(error) {
+        Ok(CommitRefusal::Passed(passed)) => passed.into(),
+        Ok(CommitRefusal::Unregistered(shards)) => {
+            let ids = shards.iter().filter_map(|shard| written.get(shard));
+            CommitTablesError::Unregistered(ids.copied().collect())
+        }
+        Ok(CommitRefusal::UnknownSchema(shard)) => match written.get(&shard) {
+            Some(id) => CommitTablesError::UnknownSchema(*id),
+            None => CommitTablesError::Unregistered(BTreeSet::new()),
+        },
+        Err(error) => TableTrouble::from(error).into(),
     }
 }
 

@@ -9,11 +9,6 @@ use crate::updates::UpdatesError;
 use super::store::WriteFault;
 use super::{CommitRefusal, ForgetRefusal, RegisterRefusal};
 
-/// Only what is sealed is past the empty frontier: wait past a time instead.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there is nothing to wait for past the empty frontier")]
-pub struct NothingToWaitFor;
-
 /// Why something was not done with tables: refused, for a reason of its own, or impossible.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum TablesError<R> {

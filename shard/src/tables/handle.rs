@@ -10,10 +10,12 @@ use tokio::runtime::Handle;
 use tokio::sync::{Mutex, Notify, watch};
 use tokio::task::AbortHandle;
 
+use crate::shards::WaitError;
+
 use super::apply;
 use super::cache::Cache;
 use super::encoding::{encode_rows, txns_schema};
-use super::error::{ApplyError, NothingToWaitFor, TablesError, give_up, write_trouble};
+use super::error::{ApplyError, TablesError, give_up, write_trouble};
 use super::schemas::Schemas;
 use super::state::{Passed, Step, TxnsState};
 use super::store::{TableAppend, TableStore, WriteFault};
@@ -67,6 +69,8 @@ pub(super) struct Inner<T: TableTime> {
     upper: watch::Sender<Upper<T>>,
     /// So much was committed that it should be applied soon.
     pub(super) heavy: Arc<Notify>,
+    /// Nobody follows the txns shard any more.
+    stopped: watch::Sender<bool>,
     tasks: parking_lot::Mutex<Vec<AbortHandle>>,
 }
 
@@ -98,6 +102,7 @@ impl<T: TableTime> Tables<T> {
             cache: Mutex::new(Cache::new()),
             upper: watch::Sender::new(Upper::minimum()),
             heavy: Arc::default(),
+            stopped: watch::Sender::new(false),
             tasks: parking_lot::Mutex::default(),
         });
         inner.catch_up(&mut *inner.cache.lock().await).await?;
@@ -163,21 +168,22 @@ impl<T: TableTime> Tables<T> {
     ///
     /// # Errors
     ///
-    /// At once if the frontier is empty: only what is sealed is past that.
-    ///
-    /// # Panics
-    ///
-    /// Never.
+    /// At once if the frontier is empty: only what is sealed is past that. If the tables are stopped.
     pub async fn wait_for_upper_past(
         &self,
         frontier: &Antichain<T>,
-    ) -> Result<Upper<T>, NothingToWaitFor> {
+    ) -> Result<Upper<T>, WaitError> {
         if frontier.is_empty() {
-            return Err(NothingToWaitFor);
+            return Err(WaitError::EmptyFrontier);
         }
         let mut uppers = self.uppers();
-        let past = uppers.wait_for(|upper| upper.is_past(frontier)).await;
-        Ok(past.expect("the sender lives as long as we do").clone())
+        loop {
+            let upper = uppers.borrow_and_update().clone();
+            if upper.is_past(frontier) {
+                return Ok(upper);
+            }
+            self.inner.changed(&mut uppers).await?;
+        }
     }
 
     /// What is known of all tables now.
@@ -254,7 +260,23 @@ impl<T: TableTime> Tables<T> {
 }
 
 impl<T: TableTime> Inner<T> {
+    /// Waits for an upper that is not known yet.
+    pub(super) async fn changed(
+        &self,
+        uppers: &mut watch::Receiver<Upper<T>>,
+    ) -> Result<(), StorageError> {
+        let mut stopped = self.stopped.subscribe();
+        tokio::select! {
+            biased;
+            Ok(()) = uppers.changed() => Ok(()),
+            _ = stopped.wait_for(|stopped| *stopped) => {
+                Err(StorageError::new(StorageErrorKind::GiveUp, Stopped))
+            }
+        }
+    }
+
     fn stop(&self) {
+        self.stopped.send_replace(true);
         self.tasks.lock().drain(..).for_each(|task| task.abort());
     }
 
@@ -353,6 +375,10 @@ impl<T: TableTime> Inner<T> {
 pub(super) fn never<R>(error: ApplyError) -> TablesError<R> {
     error.map(|refusal| match refusal {})
 }
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the tables are stopped")]
+struct Stopped;
 
 #[derive(Debug, thiserror::Error)]
 #[error("others were faster, again and again")]

@@ -127,6 +127,35 @@ async fn what_commits_together_is_one_durable_step_and_is_seen_together() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn transactions_that_commit_as_one_are_each_at_their_time_and_one_durable_step() {
+    let store = MemoryTables::new();
+    let tables = registered(&store, Mode::ByHand).await;
+    let before = store.steps();
+    let one = transaction(&tables, &[(A, &[1]), (B, &[2])]).await;
+    let other = transaction(&tables, &[(A, &[3])]).await;
+    let mut all = [(5, one), (7, other)];
+    assert_eq!(
+        tables.commit_all(&9, &mut all).await.unwrap(),
+        Upper::at(10)
+    );
+    assert_eq!(store.steps(), before + 1);
+    for (as_of, of_a, of_b) in [(4, &[][..], &[][..]), (6, &[1], &[2]), (9, &[1, 3], &[2])] {
+        assert_eq!(read(&tables, A, as_of).await, of_a);
+        assert_eq!(read(&tables, B, as_of).await, of_b);
+    }
+    let late = tables.commit_all(&20, &mut all).await.unwrap_err();
+    let TablesError::Refused(CommitRefusal::Passed(passed)) = late else {
+        panic!("{late}")
+    };
+    assert_eq!(passed.upper, Upper::at(10));
+    // With nothing to write it closes times.
+    assert_eq!(
+        tables.commit_all(&20, &mut []).await.unwrap(),
+        Upper::at(21)
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_commit_whose_time_has_passed_is_refused_with_the_upper_and_goes_through_there() {
     let store = MemoryTables::new();
     let tables = registered(&store, Mode::ByHand).await;

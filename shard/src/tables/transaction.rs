@@ -12,7 +12,7 @@ use crate::updates::UpdatesError;
 use super::encoding::Unnumbered;
 use super::error::{CommitError, TablesError, WriteError};
 use super::handle::Tables;
-use super::state::CommitRefusal;
+use super::state::{CommitRefusal, TxnsState};
 use super::time::TableTime;
 
 /// How much one transaction may write.
@@ -113,5 +113,43 @@ impl<T: TableTime> Transaction<T> {
             self.take(table, payload.number(id.expect("all are known")));
         }
         Ok(())
+    }
+}
+
+impl<T: TableTime> Tables<T> {
+    /// Commits several transactions, each at its own time, and closes all times up to and at
+    /// `through`, or up to and at the latest of theirs: in one write, so that all of them are
+    /// committed or none. Says how far all tables are written then.
+    ///
+    /// # Errors
+    ///
+    /// If one of the times has passed, with the first that has not; if one has written to what is no
+    /// table.
+    ///
+    /// # Durability
+    ///
+    /// As of [`Transaction::commit_at`].
+    pub async fn commit_all(
+        &self,
+        through: &T,
+        transactions: &mut [(T, Transaction<T>)],
+    ) -> Result<Upper<T>, CommitError<T>> {
+        let transactions = transactions.iter_mut().map(|(at, one)| (&*at, one));
+        self.commit_each(through, transactions.collect()).await
+    }
+
+    pub(crate) async fn commit_each(
+        &self,
+        through: &T,
+        mut transactions: Vec<(&T, &mut Transaction<T>)>,
+    ) -> Result<Upper<T>, CommitError<T>> {
+        for (_, transaction) in &mut transactions {
+            transaction.number().await?;
+        }
+        let committed = |state: &TxnsState<T>| {
+            let writes = transactions.iter();
+            state.commit_all(through, writes.map(|(at, one)| (*at, &one.writes)))
+        };
+        self.inner.step(committed).await
     }
 }
