@@ -9,6 +9,7 @@
 
 mod conformance {
     pub(crate) mod store;
+    mod closing;
     pub(crate) mod races;
     pub(crate) mod processes;
     pub(crate) mod rules;
