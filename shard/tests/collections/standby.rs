@@ -14,10 +14,10 @@ use lowwater_shard::{Log, LogId, Transactor};
 
 use super::world::*;
 
-const LEASE: Duration = Duration::from_secs(900);
+pub(super) const LEASE: Duration = Duration::from_secs(900);
 
 /// A controller that only reads, and knows who owns which shard.
-async fn follow(store: &World, lease: Duration) -> Controller {
+pub(super) async fn follow(store: &World, lease: Duration) -> Controller {
     let collections = Collections::follow(&shards(store), quick(), lease);
     let collections = collections.unwrap();
     let metadata = StoredMetadata::new(Arc::clone(store), None);
@@ -37,7 +37,7 @@ async fn reads(follower: &Controller, id: u64) {
 }
 
 /// All that is stored, but for leases.
-async fn without_leases(store: &World) -> Vec<String> {
+pub(super) async fn without_leases(store: &World) -> Vec<String> {
     let reader = Transactor::new(Arc::clone(store), None);
     let mut all = vec![format!("{:?}", store.fence().await.unwrap())];
     for id in store.list(None, 1_000).await.unwrap() {
