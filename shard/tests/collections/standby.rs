@@ -18,10 +18,10 @@ use timely::progress::Antichain;
 
 use super::world::*;
 
-const LEASE: Duration = Duration::from_secs(900);
+pub(super) const LEASE: Duration = Duration::from_secs(900);
 
 /// A controller that only reads, and knows who owns which shard.
-async fn follow(store: &World, lease: Duration) -> Controller {
+pub(super) async fn follow(store: &World, lease: Duration) -> Controller {
     follow_on(store, &Parts::memory(), lease).await
 }
 
@@ -45,7 +45,7 @@ async fn reads(follower: &Controller, id: u64) {
 }
 
 /// All that is stored, but for leases.
-async fn without_leases(store: &World) -> Vec<String> {
+pub(super) async fn without_leases(store: &World) -> Vec<String> {
     let reader = Transactor::new(Arc::clone(store), None);
     let mut all = vec![format!("{:?}", store.fence().await.unwrap())];
     for id in store.list(None, 1_000).await.unwrap() {
