@@ -16,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 pub mod minute;
+pub mod role;
 pub mod location;
 pub mod options;
 pub mod data;
@@ -37,12 +38,16 @@ pub mod latency;
 pub mod tally;
 pub mod desk;
 pub mod reader;
+pub mod sabotage;
 pub mod findings;
 pub mod probe;
 pub mod demonstration;
 pub mod course;
 pub mod outcome;
+pub mod answering;
 pub mod replay;
+pub mod follower;
+pub mod standby;
 pub mod ask;
 pub mod report;
 pub mod plot;

@@ -1,6 +1,6 @@
 //! What keeps a replay from its end.
 
-use lowwater::{Since, StopReason};
+use lowwater::{Client, Since, StopReason};
 
 use crate::embedding::EmbeddingError;
 use crate::minute::Minute;
@@ -9,7 +9,7 @@ use crate::store::StoreError;
 /// What keeps a replay from its end.
 #[derive(Debug, thiserror::Error)]
 pub enum ReplayError {
-    /// The engine did not do what it was asked to.
+    /// What is embedded did not do what it was asked to.
     #[error(transparent)]
     Embedding(#[from] EmbeddingError),
     /// The store did not do what it was asked to.
@@ -26,4 +26,47 @@ pub enum ReplayError {
         /// From when on the store can be read.
         since: Since<Minute>,
     },
+    /// What is followed is written no more.
+    #[error("nothing was written for {seconds} seconds after minute {upper}: nobody is in charge")]
+    Silent {
+        /// How long.
+        seconds: u64,
+        /// Up to where everything is written.
+        upper: Minute,
+    },
+}
+
+impl ReplayError {
+    /// The same, or that another controller has taken over if that is what is behind it: whoever is
+    /// not in charge any more may notice it first by anything.
+    #[must_use]
+    pub fn or_fenced(self, client: &Client<u64, Minute>) -> Self {
+        let heard = match client.stopped() {
+            Some(reason @ StopReason::Fenced { .. }) => Some(reason),
+            Some(StopReason::Stopped | StopReason::Panicked) | None => None,
+        };
+        match heard.or_else(|| self.told()) {
+            Some(reason) => Self::Fenced(reason),
+            None => self,
+        }
+    }
+
+    /// The same, before there is an engine that may have heard.
+    #[must_use]
+    pub fn or_told(self) -> Self {
+        match self.told() {
+            Some(reason) => Self::Fenced(reason),
+            None => self,
+        }
+    }
+
+    fn told(&self) -> Option<StopReason> {
+        let (Self::Embedding(EmbeddingError::Fenced(fenced))
+        | Self::Store(StoreError::Fenced(fenced))) = self
+        else {
+            return None;
+        };
+        let by = fenced.by?.epoch;
+        Some(StopReason::Fenced { by })
+    }
 }

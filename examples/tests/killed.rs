@@ -8,6 +8,7 @@ mod killed {
     pub(crate) mod days;
     pub(crate) mod replay;
     pub(crate) mod server;
+    mod standby;
 }
 
 use std::time::{Duration, Instant};

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "in a test it is how one fails")]
 
 use lowwater_controller::program::{BAD, GOOD, run};
-use lowwater_controller::replay::Sabotage;
+use lowwater_controller::sabotage::Sabotage;
 
 fn exit_code(sabotage: Sabotage) -> (u8, String) {
     let args = ["controller", "--days", "4", "--store", "memory"];

@@ -50,9 +50,9 @@ pub enum StoreError {
     /// It does not answer, or what it has cannot be read.
     #[error(transparent)]
     Storage(#[from] StorageError),
-    /// Others keep taking it over.
-    #[error("the store was not taken over: {0}")]
-    Fenced(Fenced),
+    /// Another controller is in charge.
+    #[error(transparent)]
+    Fenced(#[from] Fenced),
     /// The rows of a collection cannot be written.
     #[error("{} cannot be written: {why}", .relation.name())]
     Unwritable {

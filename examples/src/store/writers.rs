@@ -11,7 +11,7 @@ use crate::minute::Minute;
 use crate::past::Update;
 
 use super::patience::{Patience, patiently};
-use super::{Store, StoreError};
+use super::{Contents, Store, StoreError};
 
 /// Writes the collections, and knows how far each is written.
 ///
@@ -32,32 +32,31 @@ struct RelationWriter {
     updates: u64,
 }
 
-impl Store {
+impl<'a> Contents<'a> {
     /// Writers of all collections.
     ///
     /// # Errors
     /// When the store does not answer for a while, or has something else in it.
-    pub fn writers(&self) -> Result<Writers<'_>, StoreError> {
+    pub fn writers(&self) -> Result<Writers<'a>, StoreError> {
         let writers = Relation::ALL
             .into_iter()
             .map(|relation| self.writer(relation));
         Ok(Writers {
-            store: self,
+            store: self.store,
             writers: writers.collect::<Result<_, _>>()?,
         })
     }
 
     fn writer(&self, relation: Relation) -> Result<RelationWriter, StoreError> {
-        let schema = columns::schema(relation);
-        let opened =
-            patiently(
-                async || match self.shards.writer(relation.shard(), &schema).await {
-                    Ok(writer) => Ok(Ok(writer)),
-                    Err(WriterError::Schema(refusal)) => Ok(Err(refusal)),
-                    Err(WriterError::Storage(error)) => Err(error),
-                },
-            );
-        let writer = self.runtime.block_on(opened)?;
+        let (schema, shard) = (columns::schema(relation), self.places.shard(relation));
+        let opened = patiently(
+            async || match self.store.shards.writer(shard, &schema).await {
+                Ok(writer) => Ok(Ok(writer)),
+                Err(WriterError::Schema(refusal)) => Ok(Err(refusal)),
+                Err(WriterError::Storage(error)) => Err(error),
+            },
+        );
+        let writer = self.store.runtime.block_on(opened)?;
         let writer = writer.map_err(|refusal| unwritable(relation, &refusal))?;
         Ok(RelationWriter {
             relation,
@@ -81,8 +80,8 @@ impl Writers<'_> {
         self.writers[relation.index()].updates
     }
 
-    /// Writes all collections up to the minute `upper`, in one transaction; what is to be sealed,
-    /// to its end. `updates` are those of each, in the order of [`Relation::ALL`].
+    /// Writes all collections up to the minute `upper`, in one transaction. `updates` are those of
+    /// each, in the order of [`Relation::ALL`].
     ///
     /// # Errors
     /// When the store does not answer for a while, or refuses.
@@ -157,16 +156,8 @@ async fn refresh(writers: &mut [RelationWriter]) -> Result<(), StoreError> {
 }
 
 impl RelationWriter {
-    fn target(&self, upper: Minute) -> Upper<Minute> {
-        if self.relation.is_sealed() {
-            Upper::sealed()
-        } else {
-            Upper::at(upper)
-        }
-    }
-
     fn has_reached(&self, upper: Minute) -> bool {
-        PartialOrder::less_equal(&self.target(upper), &self.written)
+        PartialOrder::less_equal(&Upper::at(upper), &self.written)
     }
 
     /// Somebody has written up to `actual`: what we would have written.
@@ -193,7 +184,7 @@ impl RelationWriter {
         Ok(Append {
             writer: &self.writer,
             lower: lower.clone(),
-            upper: self.target(upper),
+            upper: Upper::at(upper),
             updates: updates.map_err(|refusal| unwritable(self.relation, &refusal))?,
         })
     }
