@@ -15,6 +15,7 @@ use crate::time::ShardTime;
 use super::epoch::{TakeOverError, TakenOver, take_over};
 use super::guard::Guarded;
 use super::ledger::Ledger;
+use super::table_set::trouble;
 use super::{Collections, Start, StartError};
 
 /// How a controller can be put in charge that only reads so far.
@@ -68,7 +69,8 @@ impl<I: CollectionId, T: ShardTime> Collections<I, T> {
     /// Puts a controller in charge that has only read so far: with the epoch given, or else with the
     /// one after that which is there. Whoever was in charge is stopped by that; holds stay.
     ///
-    /// What comes next is [`initialize`](Collections::initialize).
+    /// Tables are written from then on, and what others have committed to them is applied. What comes
+    /// next is [`initialize`](Collections::initialize).
     ///
     /// # Errors
     ///
@@ -87,6 +89,15 @@ impl<I: CollectionId, T: ShardTime> Collections<I, T> {
             ledger: Arc::clone(&inner.ledger),
         };
         standby.promoter.promote(Box::new(driver)).await?;
+        // So that those who open the tables meanwhile open them to be written.
+        let _one_at_a_time = inner.tables.changing.lock().await;
+        if let Some(tables) = inner.tables.set() {
+            let taken = tables.take_charge(inner.access(taken.fence)).await;
+            taken.map_err(|error| match trouble(error) {
+                Ok(refusal) => match refusal {},
+                Err(error) => error,
+            })?;
+        }
         inner.drive(taken);
         Ok(taken)
     }

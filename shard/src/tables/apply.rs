@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lowwater::{ShardId, Since, Upper};
 use timely::progress::Antichain;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::encoding::decode_writes;
@@ -207,11 +207,20 @@ async fn followed<T: TableTime>(
 }
 
 /// Applies what is committed, and lets the txns shard be compacted, until another controller is in
-/// charge.
-pub(super) async fn work<T: TableTime>(inner: Weak<Inner<T>>, uppers: watch::Receiver<Upper<T>>) {
+/// charge; not more often than `every`, so that many commits are applied in one write.
+pub(super) async fn work<T: TableTime>(
+    inner: Weak<Inner<T>>,
+    uppers: watch::Receiver<Upper<T>>,
+    every: Duration,
+) {
+    let Some(heavy) = inner.upgrade().map(|inner| Arc::clone(&inner.heavy)) else {
+        return;
+    };
     let mut worker = Worker {
         inner,
         uppers,
+        heavy,
+        every,
         downgraded: Since::minimum(),
         next_downgrade: Instant::now(),
     };
@@ -221,9 +230,18 @@ pub(super) async fn work<T: TableTime>(inner: Weak<Inner<T>>, uppers: watch::Rec
 struct Worker<T: TableTime> {
     inner: Weak<Inner<T>>,
     uppers: watch::Receiver<Upper<T>>,
+    heavy: Arc<Notify>,
+    every: Duration,
     /// How far the txns shard was let go of.
     downgraded: Since<T>,
     next_downgrade: Instant,
+}
+
+/// What is left when everything was done that can be done now.
+enum Left {
+    Nothing,
+    /// Something to be done at that time.
+    Until(Instant),
 }
 
 impl<T: TableTime> Worker<T> {
@@ -232,30 +250,38 @@ impl<T: TableTime> Worker<T> {
         let Some(inner) = self.inner.upgrade() else {
             return false;
         };
+        let next = Instant::now() + self.every;
         self.uppers.mark_unchanged();
-        let again = match self.work(&inner).await {
-            Ok(true) => None,
-            Ok(false) => Some(self.next_downgrade),
+        let left = match self.work(&inner).await {
+            Ok(left) => left,
             Err(TablesError::Fenced(fenced)) => {
                 tracing::info!(%fenced, "another controller applies what is committed now");
                 return false;
             }
             Err(error) => {
                 tracing::warn!(%error, "what is committed to tables cannot be applied");
-                Some(Instant::now() + AGAIN)
+                Left::Until(Instant::now() + AGAIN)
             }
         };
         drop(inner);
-        let wait = tokio::time::sleep_until(again.unwrap_or(self.next_downgrade));
+        let changed = match left {
+            Left::Nothing => self.uppers.changed().await.is_ok(),
+            Left::Until(then) => tokio::select! {
+                changed = self.uppers.changed() => changed.is_ok(),
+                () = tokio::time::sleep_until(then) => true,
+            },
+        };
+        // What is committed meanwhile is applied with what was.
         tokio::select! {
-            changed = self.uppers.changed() => changed.is_ok(),
-            () = wait, if again.is_some() => true,
+            () = tokio::time::sleep_until(next) => {}
+            () = self.heavy.notified() => {}
         }
+        changed
     }
 
-    /// True if everything was done, and nothing is left for later.
-    async fn work(&mut self, inner: &Inner<T>) -> Result<bool, ApplyError> {
-        let cache = inner.cache.lock().await;
+    async fn work(&mut self, inner: &Inner<T>) -> Result<Left, ApplyError> {
+        let mut cache = inner.cache.lock().await;
+        cache.is_light_again();
         let latest = cache.state.latest_unapplied().cloned();
         let due = latest
             .as_ref()
@@ -266,14 +292,14 @@ impl<T: TableTime> Worker<T> {
         }
         let limit = inner.cache.lock().await.state.since_limit();
         if limit == self.downgraded {
-            return Ok(true);
+            return Ok(Left::Nothing);
         }
         if Instant::now() < self.next_downgrade {
-            return Ok(false);
+            return Ok(Left::Until(self.next_downgrade));
         }
         inner.let_go(limit.clone()).await?;
         self.downgraded = limit;
         self.next_downgrade = Instant::now() + DOWNGRADE_INTERVAL;
-        Ok(true)
+        Ok(Left::Nothing)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lowwater::{Since, StopReason, Upper};
 use lowwater_shard::collections::{
@@ -59,14 +59,6 @@ async fn without_leases(store: &World) -> Vec<String> {
         }
     }
     all
-}
-
-async fn comes_true(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    let began = Instant::now();
-    while !is_so().await {
-        assert!(began.elapsed() < WITHIN, "{what}");
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
 }
 
 #[test]
