@@ -68,7 +68,7 @@ pub fn ask(store: &Store, at: Minute) -> Result<Answer, StoreError> {
             upper: Some(0),
         }));
     };
-    let contents = store.contents(places);
+    let contents = store.contents(&places)?;
     let mut findings = Findings::default();
     let mut is_refused = false;
     for view in Relation::VIEWS {

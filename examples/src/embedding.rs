@@ -12,7 +12,8 @@ use lowwater::{
     StorageErrorKind, Upper,
 };
 use lowwater_shard::collections::{
-    CollectionDescription, Collections, NewCollection, Start, StartError, TakeOverError,
+    CollectionDescription, Collections, NewCollection, OpenTablesError, ReadCollectionError, Start,
+    StartError, TakeOverError,
 };
 use lowwater_shard::metadata::{CommitError, MetadataTrouble, StoredMetadata};
 use timely::progress::Antichain;
@@ -21,7 +22,8 @@ use tokio::runtime::Handle;
 use crate::catalog::{KEPT, REGISTERED, Relation};
 use crate::columns;
 use crate::minute::Minute;
-use crate::store::{Places, Store, patiently};
+use crate::store::{Places, Reading, Store, StoreError, Window, patiently, rows};
+use crate::trouble::ReplayError;
 
 pub use failure::EmbeddingError;
 pub use standby::APPEAR_WITHIN;
@@ -34,6 +36,9 @@ pub type Hold = ReadHold<u64, Minute>;
 /// How long the engine tries to make its last sinces durable when it is stopped: a database that is
 /// started anew is back by then.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long it may take until the engine hears how far the tables are written.
+const HEAR_WITHIN: Duration = Duration::from_secs(20);
 
 /// All collections of the catalog, over the shards of a store.
 pub struct Embedding {
@@ -62,19 +67,16 @@ impl Embedding {
         );
         let collections = runtime.block_on(started)??;
         let places = initialize(store, &collections)?;
+        let none = BTreeSet::new;
+        let opened = patiently(async || match collections.open_tables(none()).await {
+            Err(OpenTablesError::Storage(error)) => Err(error),
+            opened => Ok(opened),
+        });
+        runtime.block_on(opened)??;
         let stay = ReadPolicy::NoPolicy {
             initial_since: Since::minimum(),
         };
-        let created =
-            patiently(
-                async || match collections.create(Some(REGISTERED), batch(&stay)).await {
-                    Err(error) if may_pass(&error) => {
-                        Err(StorageError::new(StorageErrorKind::Retry, error))
-                    }
-                    created => Ok(created),
-                },
-            );
-        let handles = runtime.block_on(created)??;
+        let handles = create(&runtime, &collections, &stay)?;
         Ok(Self {
             collections,
             handles,
@@ -132,18 +134,57 @@ impl Embedding {
         ends.min().unwrap_or(0)
     }
 
-    /// Tells the engine how far everything is written, and waits until it has moved the sinces.
+    /// Tells the engine how far everything is written that is no table, and waits until it has heard
+    /// of the tables, which are written up to `tables`, and has moved the sinces.
     ///
     /// # Errors
-    /// When the engine has stopped.
+    /// When the engine has stopped, or does not hear of the tables.
     pub fn report(
         &self,
-        upper: impl FnMut(Relation) -> Antichain<Minute>,
+        tables: Minute,
+        upper: impl Fn(Relation) -> Antichain<Minute>,
     ) -> Result<(), EmbeddingError> {
-        let uppers = Relation::ALL.into_iter().map(upper).map(Upper::new);
-        let keys = self.handles.iter().map(Collection::key);
-        self.client().report(keys.zip(uppers).collect()).wait()?;
+        let others = Relation::ALL.into_iter().filter(|of| !of.is_table());
+        let uppers = others.map(|of| (self.collection(of).key(), Upper::new(upper(of))));
+        self.client().report(uppers.collect()).wait()?;
+        for table in Relation::TABLES {
+            let last = Antichain::from_elem(tables.saturating_sub(1));
+            let heard = self.collection(table).wait_for_upper_past(last);
+            match heard.wait_timeout(HEAR_WITHIN) {
+                Ok(heard) => drop(heard?),
+                Err(_) => return Err(EmbeddingError::Unheard(table)),
+            }
+        }
         Ok(())
+    }
+
+    /// The rows of `relation` as of a time, or why they cannot be read.
+    ///
+    /// # Errors
+    /// When the store does not answer for a while, has something else in it, or the engine has
+    /// stopped.
+    pub fn read(&self, relation: Relation, as_of: Minute) -> Result<Reading, ReplayError> {
+        let as_of = Antichain::from_elem(as_of);
+        let read = async || match self.collections.snapshot(relation.id(), &as_of).await {
+            Ok(updates) => Ok(Ok(updates)),
+            Err(ReadCollectionError::Storage(error)) => Err(error),
+            Err(ReadCollectionError::TooEarly { since, upper, .. }) => {
+                Ok(Err(Ok(Window { since, upper })))
+            }
+            Err(error) => Ok(Err(Err(error))),
+        };
+        let read = self.runtime.block_on(patiently(read));
+        match read.map_err(StoreError::from)? {
+            Ok(updates) => Ok(Reading::Rows(rows(relation, &updates)?)),
+            Err(Ok(window)) => Ok(Reading::Refused(window)),
+            Err(Err(error)) => Err(EmbeddingError::from(error).into()),
+        }
+    }
+
+    /// All collections.
+    #[must_use]
+    pub fn collections(&self) -> &Collections<u64, Minute> {
+        &self.collections
     }
 
     /// The sinces of `relations` at one instant, after all that this thread has sent or dropped, or
@@ -176,6 +217,24 @@ impl Embedding {
     pub fn stop(self) -> Result<(), EmbeddingError> {
         Ok(self.runtime.block_on(self.collections.stop())?)
     }
+}
+
+/// Creates all collections in one batch; storage that does not answer is waited for.
+fn create(
+    runtime: &Handle,
+    collections: &Collections<u64, Minute>,
+    policy: &ReadPolicy<Minute>,
+) -> Result<Vec<Collection<u64, Minute>>, EmbeddingError> {
+    let created =
+        patiently(
+            async || match collections.create(Some(REGISTERED), batch(policy)).await {
+                Err(error) if may_pass(&error) => {
+                    Err(StorageError::new(StorageErrorKind::Retry, error))
+                }
+                created => Ok(created),
+            },
+        );
+    Ok(runtime.block_on(created)??)
 }
 
 fn start() -> Start {

@@ -12,7 +12,7 @@ use crate::options::Options;
 use crate::oracle::Oracle;
 use crate::reader::{Reader, Until};
 use crate::role::Role;
-use crate::store::{Contents, Store, StoreError};
+use crate::store::{Store, StoreError};
 use crate::tally::Tally;
 use crate::trouble::ReplayError;
 
@@ -56,14 +56,13 @@ pub fn follow(
     progress: &mut dyn FnMut(Minute),
 ) -> Result<Followed, ReplayError> {
     let (begin, from) = (Instant::now(), embedding.reached());
-    let contents = store.contents(embedding.places().clone());
-    let goal = goal(options, &contents)?;
+    let goal = goal(options, store, embedding)?;
     let (oracle, done) = (Oracle::new(data), AtomicBool::new(false));
     let tally = thread::scope(|scope| {
         let readers: Vec<_> = (0..options.readers)
             .map(|seed| {
                 let until = Until::Done(&done);
-                Reader::new(embedding, &oracle, contents.clone(), until, seed)
+                Reader::new(embedding, &oracle, until, seed)
             })
             .map(|reader| scope.spawn(move || reader.run()))
             .collect();
@@ -88,11 +87,12 @@ pub fn follow(
 }
 
 /// Up to where everything has to be written.
-fn goal(options: &Options, contents: &Contents<'_>) -> Result<Minute, StoreError> {
+fn goal(options: &Options, store: &Store, embedding: &Embedding) -> Result<Minute, StoreError> {
     match options.role() {
         Role::InCharge | Role::ReadOnly => Ok(options.end()),
         Role::Promoted { at: Some(minute) } => Ok(minute),
         Role::Promoted { at: None } => {
+            let contents = store.contents(embedding.places())?;
             let mut written = Minute::MAX;
             for relation in Relation::ALL {
                 let upper = contents.window(relation)?.upper;

@@ -33,6 +33,8 @@ pub mod ingestion;
 pub mod dataflow;
 pub mod store;
 pub mod embedding;
+pub mod writers;
+pub mod history;
 pub mod trouble;
 pub mod latency;
 pub mod tally;

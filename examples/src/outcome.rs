@@ -91,9 +91,8 @@ impl Outcome {
     /// # Errors
     /// When the store does not answer for a while.
     pub fn settle(mut self, store: &mut Store, places: &Places) -> Result<Self, ReplayError> {
-        let contents = store.contents(places.clone());
         for of_one in &mut self.relations {
-            of_one.durable_since = contents.kept_from(of_one.relation)?.into_frontier();
+            of_one.durable_since = store.kept_from(of_one.relation, places)?.into_frontier();
         }
         self.space.held_most = self.space.held_most.max(store.held(places)?);
         store.tidy(places)?;

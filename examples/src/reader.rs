@@ -16,7 +16,7 @@ use crate::desk::{Answer, Visitor};
 use crate::embedding::{Embedding, EmbeddingError, Hold};
 use crate::minute::Minute;
 use crate::oracle::Oracle;
-use crate::store::{Contents, Reading, StoreError};
+use crate::store::Reading;
 use crate::tally::Tally;
 use crate::trouble::ReplayError;
 
@@ -34,7 +34,6 @@ const LOOK: Duration = Duration::from_millis(100);
 pub struct Reader<'a> {
     embedding: &'a Embedding,
     oracle: &'a Oracle<'a>,
-    contents: Contents<'a>,
     until: Until<'a>,
     /// Whether it reads at the desk the next time.
     desk_is_next: bool,
@@ -96,7 +95,6 @@ impl<'a> Reader<'a> {
     pub fn new(
         embedding: &'a Embedding,
         oracle: &'a Oracle<'a>,
-        contents: Contents<'a>,
         until: Until<'a>,
         seed: u16,
     ) -> Self {
@@ -105,7 +103,6 @@ impl<'a> Reader<'a> {
         Self {
             embedding,
             oracle,
-            contents,
             until,
             begin: Instant::now(),
             reading: Duration::ZERO,
@@ -206,13 +203,13 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads snapshots of the shards; what is held must not be refused.
-    fn read_shards(&mut self, relations: &[Relation], as_of: Minute) -> Result<(), StoreError> {
+    fn read_shards(&mut self, relations: &[Relation], as_of: Minute) -> Result<(), ReplayError> {
         let begin = Instant::now();
         let mut read = Vec::new();
         for relation in relations.iter().copied() {
             let since = self.embedding.collection(relation).since();
             self.tally.at_since += u64::from(since == Since::at(as_of));
-            match self.contents.read(relation, as_of)? {
+            match self.embedding.read(relation, as_of)? {
                 Reading::Rows(rows) => {
                     self.tally.check(relation, as_of, &rows, self.oracle);
                     read.push(rows);
@@ -231,7 +228,7 @@ impl<'a> Reader<'a> {
 
     /// Whether what was held may have been lost: this process was not heard of for too long.
     fn has_lapsed(&self, relation: Relation) -> bool {
-        let shard = self.contents.places().shard(relation);
+        let shard = self.embedding.places().shard(relation);
         self.embedding.lapsed().contains_key(&shard)
     }
 

@@ -13,6 +13,7 @@ use crate::dataflow::Dataflow;
 use crate::demonstration::{Demonstration, demonstrations};
 use crate::desk::{self, Desk};
 use crate::embedding::{Embedding, EmbeddingError, Hold};
+use crate::history::past;
 use crate::latency::Latency;
 use crate::minute::{DAY, Minute};
 use crate::options::Options;
@@ -22,9 +23,10 @@ use crate::probe::Probes;
 use crate::reader::{Reader, Until, start_of};
 use crate::row::Row;
 use crate::sabotage::Sabotage;
-use crate::store::{Contents, Space, Store, StoreError, Writers};
+use crate::store::{Space, Store, StoreError};
 use crate::tally::Tally;
 use crate::trouble::ReplayError;
+use crate::writers::Writers;
 
 /// Takes charge of the store, and replays the first days of the year from where it is. `progress` is
 /// told the minute that was reached.
@@ -89,15 +91,14 @@ fn play(
 ) -> Result<Outcome, ReplayError> {
     let oracle = Oracle::new(data);
     let (desk, entrance) = desk::open();
-    let contents = store.contents(embedding.places().clone());
 
-    let mut replay = Replay::start(options, data, store, &contents, embedding, sabotage)?;
+    let mut replay = Replay::start(options, data, store, embedding, sabotage)?;
     drop(holds);
     let tallies = thread::scope(|scope| {
         let readers: Vec<_> = (0..options.readers)
             .map(|seed| {
                 let until = Until::Closed(entrance.visitor());
-                Reader::new(embedding, &oracle, contents.clone(), until, seed)
+                Reader::new(embedding, &oracle, until, seed)
             })
             .map(|reader| scope.spawn(move || reader.run()))
             .collect();
@@ -155,16 +156,15 @@ impl<'a> Replay<'a> {
         options: &'a Options,
         data: &'a Data,
         store: &'a Store,
-        contents: &Contents<'a>,
         embedding: &'a Embedding,
         sabotage: Sabotage,
     ) -> Result<Self, ReplayError> {
         let begin = Instant::now();
         let (mut tally, mut probes) = (Tally::default(), Probes::new(options.probes.clone()));
-        let writers = contents.writers()?;
+        let writers = Writers::open(store, embedding)?;
         let holds = embedding.hold_all_of(&Relation::ALL)?;
         let since = |relation: Relation| start_of(&holds[relation.index()]);
-        let past = contents.past(&writers, since)?;
+        let past = past(store, embedding.places(), &writers, since)?;
         // Before the policies have a say: after a kill, the store may have more than they ask for.
         probes.take_before(past.begin(), embedding, &mut tally)?;
         embedding.follow_policies()?;
@@ -252,7 +252,7 @@ impl<'a> Replay<'a> {
         if self.sabotage == Sabotage::TearTables && upper * 2 >= self.options.end() {
             updates[Relation::Departures.index()].clear();
         }
-        append.of(|| writers.append(upper, updates))
+        append.of(|| writers.append(upper, &updates))
     }
 
     /// Takes, and drops, the holds that are due before `upper` is reported.
@@ -300,7 +300,9 @@ impl<'a> Replay<'a> {
             ..
         } = self;
         self.ticks += 1;
-        tick.of(|| embedding.report(|relation| writers.upper(relation).clone()))
+        let tables = writers.upper(Relation::Flights).first().copied();
+        let tables = tables.unwrap_or(Minute::MAX);
+        tick.of(|| embedding.report(tables, |relation| writers.upper(relation).clone()))
     }
 
     fn observe(&mut self) {
@@ -344,6 +346,7 @@ impl<'a> Replay<'a> {
         for demonstration in &mut self.demonstrations {
             demonstration.end(&mut tally);
         }
+        writers.settle()?;
         let probes = self
             .probes
             .release(&mut dataflow, embedding, oracle, &mut tally)?;

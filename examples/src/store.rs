@@ -7,7 +7,6 @@ mod meter;
 mod patience;
 mod places;
 mod space;
-mod writers;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
@@ -27,14 +26,14 @@ use crate::location::{Blobs, Location};
 use crate::minute::Minute;
 use crate::past::Update;
 
+pub(crate) use contents::{rows, unread};
 use meter::Meter;
-pub(crate) use patience::patiently;
+pub(crate) use patience::{Patience, patiently};
 
 pub use contents::{Contents, Reading, Window};
 pub use failure::{StoreError, StoreOpenError};
 pub use places::Places;
 pub use space::Space;
-pub use writers::Writers;
 
 /// How long it may take what works in the background to end.
 const END_WITHIN: Duration = Duration::from_secs(5);
@@ -195,7 +194,10 @@ fn by_hand() -> Settings {
     }
 }
 
-fn decode(relation: Relation, updates: &Updates<Minute>) -> Result<Vec<Update>, StoreError> {
+pub(crate) fn decode(
+    relation: Relation,
+    updates: &Updates<Minute>,
+) -> Result<Vec<Update>, StoreError> {
     let rows = columns::decode(relation, updates.rows())?;
     let stamps = updates.times().iter().zip(updates.diffs());
     let updates = rows.into_iter().zip(stamps);

@@ -1,6 +1,6 @@
 //! What keeps a replay from its end.
 
-use lowwater::{Client, Since, StopReason};
+use lowwater::{Client, Epoch, Since, StopReason, StorageError, StorageErrorKind};
 
 use crate::embedding::EmbeddingError;
 use crate::minute::Minute;
@@ -61,12 +61,21 @@ impl ReplayError {
     }
 
     fn told(&self) -> Option<StopReason> {
-        let (Self::Embedding(EmbeddingError::Fenced(fenced))
-        | Self::Store(StoreError::Fenced(fenced))) = self
-        else {
-            return None;
+        let by = match self {
+            Self::Embedding(error) => error.taken_over_by()?,
+            Self::Store(StoreError::Storage(error)) => taken_over_by(error)?,
+            Self::Store(_) | Self::Fenced(_) | Self::Unreadable { .. } | Self::Silent { .. } => {
+                return None;
+            }
         };
-        let by = fenced.by?.epoch;
         Some(StopReason::Fenced { by })
+    }
+}
+
+/// Who has taken the store over, if that is what the error says.
+pub(crate) fn taken_over_by(error: &StorageError) -> Option<Epoch> {
+    match error.kind() {
+        StorageErrorKind::Fenced { by } => Some(by),
+        StorageErrorKind::Retry | StorageErrorKind::Reopen | StorageErrorKind::GiveUp => None,
     }
 }

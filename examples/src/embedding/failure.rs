@@ -1,16 +1,20 @@
 //! What can go wrong with what is embedded.
 
 use lowwater::{
-    AcquireError, CloneError, DowngradeError, LookupError, PolicyError, Refusal, ReportError,
-    SetPoliciesError, StopError, StopReason, StorageError, StorageErrorKind, WaitError,
+    AcquireError, CloneError, DowngradeError, Epoch, LookupError, PolicyError, Refusal,
+    ReportError, SetPoliciesError, StopError, StopReason, StorageError, StorageErrorKind,
+    WaitError,
 };
 use lowwater_shard::collections::{
-    CollectionRefusal, CreateCollectionsError, PrepareError, PromoteError, StartError,
+    CollectionRefusal, CreateCollectionsError, OpenTablesError, PrepareError, PromoteError,
+    ReadCollectionError, StartError,
 };
 use lowwater_shard::consensus::Fenced;
 use lowwater_shard::metadata::MetadataError;
 
+use crate::catalog::Relation;
 use crate::minute::Minute;
+use crate::trouble::taken_over_by;
 
 /// What is embedded did not do what it was asked to.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +46,15 @@ pub enum EmbeddingError {
     /// The policies were not taken.
     #[error("setting policies: {0}")]
     Policies(#[from] SetPoliciesError<u64>),
+    /// The tables were not opened.
+    #[error("opening the tables: {0}")]
+    Tables(#[from] OpenTablesError),
+    /// The engine does not hear how far a table is written.
+    #[error("the engine does not hear how far {} is written", .0.name())]
+    Unheard(Relation),
+    /// A collection was not read.
+    #[error("reading: {0}")]
+    Read(#[from] ReadCollectionError<u64, Minute>),
     /// A collection was refused.
     #[error("creating the collections: {0}")]
     Create(#[from] CreateCollectionsError<u64, Minute>),
@@ -71,6 +84,21 @@ pub enum EmbeddingError {
     Stopping(#[from] StopError),
 }
 
+impl EmbeddingError {
+    /// Who has taken the store over, if that is what the error says.
+    #[must_use]
+    pub fn taken_over_by(&self) -> Option<Epoch> {
+        match self {
+            Self::Fenced(fenced) => Some(fenced.by?.epoch),
+            Self::Storage(error)
+            | Self::Promote(PromoteError::Storage(error))
+            | Self::Tables(OpenTablesError::Storage(error))
+            | Self::Create(CreateCollectionsError::Storage(error)) => taken_over_by(error),
+            _ => None,
+        }
+    }
+}
+
 /// Whether the same batch may be created a little later: storage did not answer.
 pub(super) fn may_pass(error: &CreateCollectionsError<u64, Minute>) -> bool {
     match error {
@@ -78,7 +106,7 @@ pub(super) fn may_pass(error: &CreateCollectionsError<u64, Minute>) -> bool {
             matches!(refusal, CollectionRefusal::Engine(Refusal::Storage(error)) if passes(error))
         }),
         CreateCollectionsError::Storage(error) => passes(error),
-        CreateCollectionsError::Stopped(_) => false,
+        CreateCollectionsError::Stopped(_) | CreateCollectionsError::Passed(_) => false,
     }
 }
 

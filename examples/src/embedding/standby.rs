@@ -1,10 +1,13 @@
 //! Following another controller, and taking its place.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use lowwater::{Collection, StorageError, StorageErrorKind};
-use lowwater_shard::collections::{Collections, PromoteError, TakeOverError, TakenOver};
+use lowwater_shard::collections::{
+    Collections, OpenTablesError, PromoteError, TakeOverError, TakenOver,
+};
 use lowwater_shard::metadata::StoredMetadata;
 use tokio::time::{Instant, sleep};
 
@@ -13,7 +16,7 @@ use crate::minute::Minute;
 use crate::store::{Places, Store, patiently};
 
 use super::failure::may_pass_while_followed;
-use super::{Embedding, EmbeddingError, batch, initialize, policy, start, trouble};
+use super::{Embedding, EmbeddingError, batch, create, initialize, policy, start, trouble};
 
 /// How long it is waited for the collections to appear that are to be followed.
 pub const APPEAR_WITHIN: Duration = Duration::from_secs(30);
@@ -54,6 +57,8 @@ impl Embedding {
         });
         let taken = self.runtime.block_on(promoted)??;
         self.places = initialize(store, &self.collections)?;
+        // Those are there; but the tables may not have been registered yet.
+        create(&self.runtime, &self.collections, &policy()?)?;
         Ok(taken)
     }
 }
@@ -94,6 +99,13 @@ async fn try_to_follow(
         return Ok(Err(None));
     };
     collections.observe(&transaction).map_err(damaged)?;
+    if collections.tables().is_none() {
+        match collections.open_tables(BTreeSet::new()).await {
+            Ok(()) => {}
+            Err(OpenTablesError::Storage(error)) => return Err(error),
+            Err(error) => return Ok(Err(Some(error.into()))),
+        }
+    }
     let policy = match policy() {
         Ok(policy) => policy,
         Err(error) => return Ok(Err(Some(error))),

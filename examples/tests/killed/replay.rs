@@ -136,7 +136,8 @@ impl<'a> Replay<'a> {
             self.check_answer(minute);
         }
         let store = self.open();
-        let contents = store.contents(store.places().unwrap().unwrap());
+        let places = store.places().unwrap().unwrap();
+        let contents = store.contents(&places).unwrap();
         for relation in Relation::ALL {
             for minute in [
                 since,

@@ -19,7 +19,10 @@ const BOUND: Duration = Duration::from_secs(300);
 fn on_each(test: impl Fn(&Days, &Replay<'_>)) {
     let (days, folder) = (Days::new(), tempfile::tempdir().unwrap());
     let store = folder.path().join("store");
-    test(&days, &Replay::new(&days, vec!["--store".into(), store.into()]));
+    test(
+        &days,
+        &Replay::new(&days, vec!["--store".into(), store.into()]),
+    );
     let Some(server) = Server::start() else {
         return;
     };
@@ -77,7 +80,10 @@ fn whoever_only_reads_follows_a_controller_to_its_end_and_reads_what_is_right() 
         let (code, said) = follower.end();
         assert_eq!(code, Some(0), "{said}");
         assert!(said.contains("Every reading was right."), "{said}");
-        assert!(said.contains(&format!("to minute {}", DAYS * DAY)), "{said}");
+        assert!(
+            said.contains(&format!("to minute {}", DAYS * DAY)),
+            "{said}"
+        );
         assert!(figure(&said, "  from shards") > 0, "{said}");
         assert_eq!(figure(&said, "holds lapsed"), 0);
         // What it has held is given back, or since would be behind.
