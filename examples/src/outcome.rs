@@ -98,7 +98,6 @@ impl Outcome {
         store.tidy(places)?;
         self.space.held_at_end = store.held(places)?;
         self.space.written = store.written();
-        self.space.on_disk_at_end = store.on_disk();
         Ok(self)
     }
 }

@@ -138,7 +138,7 @@ fn try_replay(
             }
             let outcome = replay(options, &data, &mut store, sabotage, &mut progress);
             bar.finish_and_clear();
-            outcome.map_err(failed)?
+            settled(outcome.map_err(failed)?, store)
         }
         Role::ReadOnly => {
             let mut store = open_to_follow(location)?;
@@ -164,7 +164,7 @@ fn try_replay(
                 &mut progress,
             );
             bar.finish_and_clear();
-            outcome.map_err(failed)?
+            settled(outcome.map_err(failed)?, store)
         }
     };
 
@@ -176,6 +176,12 @@ fn try_replay(
     let outcome = &outcome;
     write!(err, "{}", Report { options, outcome })?;
     Ok(if outcome.is_good() { GOOD } else { BAD })
+}
+
+/// With what the store takes when nobody has it open any more.
+fn settled(mut outcome: Outcome, store: Store) -> Outcome {
+    outcome.space.on_disk_at_end = store.close();
+    outcome
 }
 
 fn failed(error: ReplayError) -> Failure {

@@ -1,6 +1,7 @@
 //! What a thread that takes holds has done and seen.
 
 use std::collections::BTreeSet;
+use std::mem::discriminant;
 
 use crate::catalog::Relation;
 use crate::embedding::Hold;
@@ -168,8 +169,16 @@ impl Tally {
 
     fn went_wrong(&mut self, wrong: WrongReading) {
         self.wrong += 1;
+        let has = |kind| {
+            self.examples
+                .iter()
+                .any(|one| discriminant(&one.what) == kind)
+        };
         if self.examples.len() < EXAMPLES_MAX {
             self.examples.push(wrong);
+        } else if !has(discriminant(&wrong.what)) {
+            // One of each kind says more than several of one.
+            self.examples[EXAMPLES_MAX - 1] = wrong;
         }
     }
 
@@ -184,8 +193,12 @@ impl Tally {
         self.lapsed += other.lapsed;
         self.at_since += other.at_since;
         self.wrong += other.wrong;
-        self.examples.extend(other.examples);
-        self.examples.truncate(EXAMPLES_MAX);
+        let wrong = self.wrong;
+        other
+            .examples
+            .into_iter()
+            .for_each(|one| self.went_wrong(one));
+        self.wrong = wrong;
         self.acquire.merge(&other.acquire);
         self.acquire_asked.merge(&other.acquire_asked);
         self.release.merge(&other.release);

@@ -27,6 +27,13 @@ fn compacting_one_step_too_far_gives_wrong_readings() {
 }
 
 #[test]
+fn what_is_left_out_of_one_table_of_a_transaction_is_found_by_readers_of_both() {
+    let (code, summary) = exit_code(Sabotage::TearTables);
+    assert_eq!(code, BAD, "{summary}");
+    assert!(summary.contains("changed by half"), "{summary}");
+}
+
+#[test]
 fn a_leaked_hold_keeps_since_back_and_is_named() {
     let (code, summary) = exit_code(Sabotage::LeakHold);
     assert_eq!(code, BAD, "{summary}");

@@ -60,9 +60,13 @@ impl Store {
         })
     }
 
-    /// How many bytes of the disk the store takes, if it is one folder that can be looked at.
+    /// Closes the store. How many bytes of the disk it takes then, if it is one folder that can be
+    /// looked at.
     #[must_use]
-    pub fn on_disk(&self) -> Option<u64> {
-        folder::bytes_on_disk(self.folder.as_ref()?).ok()
+    pub fn close(self) -> Option<u64> {
+        let folder = self.folder.clone();
+        // What SQLite keeps beside its file goes when the last one closes it.
+        drop(self);
+        folder::bytes_on_disk(&folder?).ok()
     }
 }
