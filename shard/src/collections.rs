@@ -293,7 +293,7 @@ impl<I: CollectionId, T: ShardTime> Collections<I, T> {
             driving.finalizer.stop();
         }
         if let Some(tables) = self.inner.tables.set() {
-            tables.stop();
+            tables.stop().await;
         }
         let engine = self.inner.engine.lock().take();
         if let Some(engine) = engine {

@@ -182,6 +182,14 @@ impl<I: CollectionId> Ledger<I> {
         }
     }
 
+    /// Forgets those that the engine has lost, for nothing is left of their shards.
+    pub(super) fn forget_lost(&mut self, has: impl Fn(I, Key) -> bool) {
+        let live = self.live.iter();
+        let lost = live.filter(|(id, live)| !live.dropping && !has(**id, live.key));
+        let lost: Vec<I> = lost.map(|(id, _)| *id).collect();
+        lost.into_iter().for_each(|id| self.remove(id));
+    }
+
     fn remove(&mut self, id: I) {
         let Some(live) = self.live.remove(&id) else {
             return;
