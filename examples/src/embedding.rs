@@ -3,13 +3,12 @@
 mod failure;
 mod standby;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use lowwater::{
-    Client, Collection, Config, ReadHold, ReadPolicy, ShardId, Since, StorageError,
-    StorageErrorKind, Upper,
+    Client, Collection, Config, ReadHold, ReadPolicy, Since, StorageError, StorageErrorKind, Upper,
 };
 use lowwater_shard::collections::{
     CollectionDescription, Collections, NewCollection, OpenTablesError, ReadCollectionError, Start,
@@ -201,13 +200,6 @@ impl Embedding {
             .into_iter()
             .map(|of_one| of_one.since.frontier().clone())
             .collect())
-    }
-
-    /// Shards whose lease has lapsed while this process only read, and from when on they can be read
-    /// since then.
-    #[must_use]
-    pub fn lapsed(&self) -> BTreeMap<ShardId, Since<Minute>> {
-        self.collections.lapsed()
     }
 
     /// Stops the engine.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use lowwater::{AcquireError, Since};
+use lowwater::{AcquireError, CloneError, DowngradeError, HoldLost, Since};
 use timely::progress::Antichain;
 
 use crate::catalog::Relation;
@@ -26,6 +26,9 @@ const READING_SHARE: u32 = 12;
 
 /// How long a reader waits that has no desk to go to and has had its share.
 const PAUSE: Duration = Duration::from_millis(5);
+
+/// How long it may take until a hold hears that the lease has lapsed that it rested on.
+const REVOKED_WITHIN: Duration = Duration::from_secs(60);
 
 /// How often it is looked whether anybody still wants to know, while there is nothing to read.
 const LOOK: Duration = Duration::from_millis(100);
@@ -160,6 +163,13 @@ impl<'a> Reader<'a> {
                 self.tally.refused += 1;
                 return Ok(true);
             }
+            Err(
+                EmbeddingError::Clone(CloneError::Revoked)
+                | EmbeddingError::Downgrade(DowngradeError::Revoked { .. }),
+            ) => {
+                self.tally.lapsed += 1;
+                return Ok(true);
+            }
             Err(error) => return Err(error.into()),
         };
         let as_of = self.time_within(way, &relations, &holds);
@@ -170,7 +180,7 @@ impl<'a> Reader<'a> {
                 self.read_at_desk(&relations, as_of, answer)
             }
             Until::Closed(_) | Until::Done(_) => {
-                self.read_shards(&relations, as_of)?;
+                self.read_shards(&relations, as_of, &holds)?;
                 !self.is_done()
             }
         };
@@ -203,10 +213,15 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads snapshots of the shards; what is held must not be refused.
-    fn read_shards(&mut self, relations: &[Relation], as_of: Minute) -> Result<(), ReplayError> {
+    fn read_shards(
+        &mut self,
+        relations: &[Relation],
+        as_of: Minute,
+        holds: &[Hold],
+    ) -> Result<(), ReplayError> {
         let begin = Instant::now();
         let mut read = Vec::new();
-        for relation in relations.iter().copied() {
+        for (relation, hold) in relations.iter().copied().zip(holds) {
             let since = self.embedding.collection(relation).since();
             self.tally.at_since += u64::from(since == Since::at(as_of));
             match self.embedding.read(relation, as_of)? {
@@ -214,7 +229,7 @@ impl<'a> Reader<'a> {
                     self.tally.check(relation, as_of, &rows, self.oracle);
                     read.push(rows);
                 }
-                Reading::Refused(_) if self.has_lapsed(relation) => self.tally.lapsed += 1,
+                Reading::Refused(_) if self.is_revoked(hold) => self.tally.lapsed += 1,
                 Reading::Refused(_) => self.tally.refuse(relation, as_of),
             }
             self.tally.from_shards += 1;
@@ -226,10 +241,18 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// Whether what was held may have been lost: this process was not heard of for too long.
-    fn has_lapsed(&self, relation: Relation) -> bool {
-        let shard = self.embedding.places().shard(relation);
-        self.embedding.lapsed().contains_key(&shard)
+    /// Whether what was held is lost, for this process was not heard of for too long. That is so in
+    /// the store before anybody hears of it here.
+    fn is_revoked(&self, hold: &Hold) -> bool {
+        let rests_on_lease = matches!(self.until, Until::Done(_));
+        let give_up_at = Instant::now() + REVOKED_WITHIN;
+        while rests_on_lease && Instant::now() < give_up_at {
+            if let Err(HoldLost::Revoked { .. }) = hold.check() {
+                return true;
+            }
+            thread::sleep(PAUSE);
+        }
+        false
     }
 
     /// Whether it has taken more than its share of the time to read shards.
@@ -279,12 +302,15 @@ impl<'a> Reader<'a> {
 
     /// A clone of `hold`, moved forward; the first one is dropped.
     fn moved(&mut self, hold: Hold, relations: &[Relation]) -> Result<Hold, EmbeddingError> {
-        let mut clone = self.tally.take(|| hold.try_clone())?;
-        let to = self
-            .random
-            .u64(start_of(&clone)..=self.last_complete(relations));
-        clone.downgrade(Since::at(to))?;
+        let cloned = self.tally.take(|| hold.try_clone());
+        let from = start_of(&hold);
         self.tally.release(hold);
+        let mut clone = cloned?;
+        let to = self.random.u64(from..=self.last_complete(relations));
+        if let Err(error) = clone.downgrade(Since::at(to)) {
+            self.tally.release(clone);
+            return Err(error.into());
+        }
         Ok(clone)
     }
 
