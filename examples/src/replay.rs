@@ -1,55 +1,35 @@
 //! The replay: write, report, compact, answer, minute by minute.
 
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use lowwater::StopReason;
 use timely::progress::Antichain;
 
+use crate::answering::Answering;
 use crate::catalog::{Relation, since_asked_for};
 use crate::course::Course;
 use crate::data::Data;
 use crate::dataflow::Dataflow;
 use crate::demonstration::{Demonstration, demonstrations};
-use crate::desk::{self, Desk, Question};
-use crate::embedding::{Embedding, EmbeddingError};
+use crate::desk::{self, Desk};
+use crate::embedding::{Embedding, EmbeddingError, Hold};
+use crate::history::past;
 use crate::latency::Latency;
 use crate::minute::{DAY, Minute};
 use crate::options::Options;
 use crate::oracle::Oracle;
 use crate::outcome::{Outcome, RelationOutcome};
 use crate::probe::Probes;
-use crate::reader::{Reader, start_of};
+use crate::reader::{Reader, Until, start_of};
 use crate::row::Row;
-use crate::store::{Space, Store, StoreError, Writers};
+use crate::sabotage::Sabotage;
+use crate::store::{Space, Store, StoreError};
 use crate::tally::Tally;
 use crate::trouble::ReplayError;
+use crate::writers::Writers;
 
-/// So many questions of readers are answered in a day of the replay at least, be it ever so fast.
-const QUESTIONS_PER_DAY_MIN: u64 = 4;
-
-/// So many at most, be the readers ever so eager.
-const QUESTIONS_PER_DAY_MAX: u64 = 40;
-
-/// Of the time that has passed, at most one part in so many goes to questions beyond the least. A
-/// probe keeps a long history, which every reading has to walk through.
-const ANSWERING_SHARE: u32 = 3;
-
-/// A mistake made on purpose, to see that it is noticed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sabotage {
-    /// None: the replay as it should be.
-    None,
-    /// The arrangements are compacted one step further than the engine allows.
-    CompactTooFar,
-    /// A hold is forgotten instead of dropped.
-    LeakHold,
-    /// The engine is stopped halfway.
-    StopEngine,
-}
-
-/// Replays the first days of the year, from where the store is. `progress` is told the minute that
-/// was reached.
+/// Takes charge of the store, and replays the first days of the year from where it is. `progress` is
+/// told the minute that was reached.
 ///
 /// # Errors
 /// When the engine or the store does not do what it is asked to.
@@ -60,19 +40,43 @@ pub fn replay(
     sabotage: Sabotage,
     progress: &mut dyn FnMut(Minute),
 ) -> Result<Outcome, ReplayError> {
-    let embedding = Embedding::start(store.storage(store.take_over()?))?;
-    let client = embedding.client().clone();
-    let played = play(options, data, store, &embedding, sabotage, progress);
+    let embedding = Embedding::start(store);
+    let embedding = embedding.map_err(|error| ReplayError::from(error).or_told())?;
+    replay_on(
+        options,
+        data,
+        store,
+        embedding,
+        Vec::new(),
+        sabotage,
+        progress,
+    )
+}
+
+/// The same, with an engine that is in charge already, and holds that were taken before. They are
+/// dropped when the replay has begun.
+///
+/// # Errors
+/// When the engine or the store does not do what it is asked to.
+pub fn replay_on(
+    options: &Options,
+    data: &Data,
+    store: &mut Store,
+    embedding: Embedding,
+    holds: Vec<Hold>,
+    sabotage: Sabotage,
+    progress: &mut dyn FnMut(Minute),
+) -> Result<Outcome, ReplayError> {
+    let (client, places) = (embedding.client().clone(), embedding.places().clone());
+    let played = play(options, data, store, &embedding, holds, sabotage, progress);
     let outcome = played.and_then(|outcome| {
         embedding.stop()?;
         Ok(outcome)
     });
-    // Whoever is not in charge any more may notice it first by anything.
-    let outcome = outcome.map_err(|error| match client.stopped() {
-        Some(reason @ StopReason::Fenced { .. }) => ReplayError::Fenced(reason),
-        Some(StopReason::Stopped | StopReason::Panicked) | None => error,
-    })?;
-    outcome.settle(store)
+    let outcome = outcome.map_err(|error| error.or_fenced(&client))?;
+    // The last that knows the engine.
+    drop(client);
+    outcome.settle(store, &places)
 }
 
 /// Replays with an engine that is running, and goes on.
@@ -81,6 +85,7 @@ fn play(
     data: &Data,
     store: &Store,
     embedding: &Embedding,
+    holds: Vec<Hold>,
     sabotage: Sabotage,
     progress: &mut dyn FnMut(Minute),
 ) -> Result<Outcome, ReplayError> {
@@ -88,9 +93,13 @@ fn play(
     let (desk, entrance) = desk::open();
 
     let mut replay = Replay::start(options, data, store, embedding, sabotage)?;
+    drop(holds);
     let tallies = thread::scope(|scope| {
         let readers: Vec<_> = (0..options.readers)
-            .map(|seed| Reader::new(embedding, &oracle, store, entrance.visitor(), seed))
+            .map(|seed| {
+                let until = Until::Closed(entrance.visitor());
+                Reader::new(embedding, &oracle, until, seed)
+            })
             .map(|reader| scope.spawn(move || reader.run()))
             .collect();
         drop(entrance);
@@ -136,10 +145,7 @@ struct Replay<'a> {
     kept_most: [usize; Relation::ALL.len()],
     held_most: u64,
     course: Option<Course>,
-    /// How many questions were answered.
-    answered: u64,
-    /// How long that took.
-    answering: Duration,
+    answering: Answering,
     begin: Instant,
 }
 
@@ -155,10 +161,10 @@ impl<'a> Replay<'a> {
     ) -> Result<Self, ReplayError> {
         let begin = Instant::now();
         let (mut tally, mut probes) = (Tally::default(), Probes::new(options.probes.clone()));
-        let writers = store.writers()?;
+        let writers = Writers::open(store, embedding)?;
         let holds = embedding.hold_all_of(&Relation::ALL)?;
         let since = |relation: Relation| start_of(&holds[relation.index()]);
-        let past = store.past(&writers, since)?;
+        let past = past(store, embedding.places(), &writers, since)?;
         // Before the policies have a say: after a kill, the store may have more than they ask for.
         probes.take_before(past.begin(), embedding, &mut tally)?;
         embedding.follow_policies()?;
@@ -188,8 +194,7 @@ impl<'a> Replay<'a> {
             kept_most: [0; Relation::ALL.len()],
             held_most: 0,
             course: drawn.then(|| Course::new(end)),
-            answered: 0,
-            answering: Duration::ZERO,
+            answering: Answering::new(options.readers),
             begin,
         };
         if past.begin() < past.reached() {
@@ -215,14 +220,22 @@ impl<'a> Replay<'a> {
         self.dataflow.advance(upper);
         self.write(upper)?;
         self.report()?;
-        Relation::ALL
-            .into_iter()
-            .for_each(|relation| self.compact(relation));
+        for relation in Relation::ALL {
+            let Self {
+                dataflow,
+                embedding,
+                sabotage,
+                ..
+            } = self;
+            compact(dataflow, embedding, relation, *sabotage, self.options.step);
+        }
         let days = (self.now / DAY, upper / DAY);
         self.now = upper;
         self.observe();
         if days.0 < days.1 {
-            self.held_most = self.held_most.max(self.store.held()?);
+            self.held_most = self
+                .held_most
+                .max(self.store.held(self.embedding.places())?);
         }
         Ok(())
     }
@@ -235,8 +248,11 @@ impl<'a> Replay<'a> {
             append,
             ..
         } = self;
-        let updates = Relation::ALL.map(|relation| dataflow.take_unwritten(relation, upper));
-        append.of(|| writers.append(upper, updates))
+        let mut updates = Relation::ALL.map(|relation| dataflow.take_unwritten(relation, upper));
+        if self.sabotage == Sabotage::TearTables && upper * 2 >= self.options.end() {
+            updates[Relation::Departures.index()].clear();
+        }
+        append.of(|| writers.append(upper, &updates))
     }
 
     /// Takes, and drops, the holds that are due before `upper` is reported.
@@ -257,7 +273,7 @@ impl<'a> Replay<'a> {
 
     fn sabotage_halfway(&mut self) -> Result<(), ReplayError> {
         match self.sabotage {
-            Sabotage::None | Sabotage::CompactTooFar => {}
+            Sabotage::None | Sabotage::CompactTooFar | Sabotage::TearTables => {}
             Sabotage::LeakHold => {
                 self.sabotage = Sabotage::None;
                 let flights = self.embedding.collection(Relation::Flights);
@@ -284,17 +300,9 @@ impl<'a> Replay<'a> {
             ..
         } = self;
         self.ticks += 1;
-        tick.of(|| embedding.report(|relation| writers.upper(relation).clone()))
-    }
-
-    /// Lets the arrangement of `relation` forget what the engine says may be forgotten by now, and
-    /// no more.
-    fn compact(&mut self, relation: Relation) {
-        let mut since = self.embedding.collection(relation).since().into_frontier();
-        if self.sabotage == Sabotage::CompactTooFar {
-            since = since.iter().map(|time| time + self.options.step).collect();
-        }
-        self.dataflow.compact(relation, &since);
+        let tables = writers.upper(Relation::Flights).first().copied();
+        let tables = tables.unwrap_or(Minute::MAX);
+        tick.of(|| embedding.report(tables, |relation| writers.upper(relation).clone()))
     }
 
     fn observe(&mut self) {
@@ -307,39 +315,23 @@ impl<'a> Replay<'a> {
         }
     }
 
-    /// Answers readers: as many as the day asks for, and more if they wait and there is time.
+    /// Answers readers.
     fn answer(&mut self, desk: &Desk) {
-        let passed = self.now - self.from;
-        let least = if self.options.readers == 0 {
-            0
-        } else {
-            QUESTIONS_PER_DAY_MIN
-        };
-        while self.answered < passed * least / DAY {
-            let Ok(question) = desk.next() else {
-                // All readers have left; they say why when they are joined.
-                return;
-            };
-            self.answer_one(question);
-        }
-        while self.answered < passed * QUESTIONS_PER_DAY_MAX / DAY
-            && self.answering * ANSWERING_SHARE <= self.begin.elapsed()
-            && let Some(question) = desk.waiting()
-        {
-            self.answer_one(question);
-        }
-    }
-
-    fn answer_one(&mut self, question: Question) {
-        let begin = Instant::now();
-        // Since may have moved meanwhile: what is read is all that is left, and no more.
-        question
-            .relations()
-            .iter()
-            .for_each(|relation| self.compact(*relation));
-        question.answer(&mut self.dataflow);
-        self.answering += begin.elapsed();
-        self.answered += 1;
+        let Self {
+            answering,
+            dataflow,
+            embedding,
+            sabotage,
+            ..
+        } = self;
+        let step = self.options.step;
+        answering.answer(self.now - self.from, desk, |question| {
+            // Since may have moved meanwhile: what is read is all that is left, and no more.
+            for relation in question.relations() {
+                compact(dataflow, embedding, *relation, *sabotage, step);
+            }
+            question.answer(dataflow);
+        });
     }
 
     /// Reads and releases the probes; then nobody holds anything.
@@ -354,6 +346,7 @@ impl<'a> Replay<'a> {
         for demonstration in &mut self.demonstrations {
             demonstration.end(&mut tally);
         }
+        writers.settle()?;
         let probes = self
             .probes
             .release(&mut dataflow, embedding, oracle, &mut tally)?;
@@ -373,7 +366,7 @@ impl<'a> Replay<'a> {
                 kept_at_end: dataflow.needed(relation),
                 durable_since: since.clone(),
                 since,
-                since_asked_for: Antichain::from_elem(since_asked_for(relation, self.now)),
+                since_asked_for: Antichain::from_elem(since_asked_for(self.now)),
                 upper: embedding.collection(relation).upper().into_frontier(),
             })
             .collect();
@@ -397,13 +390,32 @@ impl<'a> Replay<'a> {
     }
 }
 
+/// Lets the arrangement of `relation` forget what the engine says may be forgotten by now, and no
+/// more.
+fn compact(
+    dataflow: &mut Dataflow<'_>,
+    embedding: &Embedding,
+    relation: Relation,
+    sabotage: Sabotage,
+    step: Minute,
+) {
+    let mut since = embedding.collection(relation).since().into_frontier();
+    if sabotage == Sabotage::CompactTooFar {
+        since = since.iter().map(|time| time + step).collect();
+    }
+    dataflow.compact(relation, &since);
+}
+
 fn airborne(dataflow: &mut Dataflow<'_>, as_of: Minute) -> i64 {
     let rows = dataflow.read(Relation::Airborne, as_of);
     let counts = rows.into_iter().map(|(row, _)| match row {
         Row::Airborne(_, count) => count,
-        Row::Flight(..) | Row::Airline(..) | Row::Offset(_) | Row::Weather(..) | Row::Delay(..) => {
-            0
-        }
+        Row::Flight(..)
+        | Row::Departure(..)
+        | Row::Airline(..)
+        | Row::Offset(_)
+        | Row::Weather(..)
+        | Row::Delay(..) => 0,
     });
     counts.sum()
 }
