@@ -16,6 +16,7 @@ mod explain;
 mod graph;
 mod invariants;
 mod lapse;
+mod last_wishes;
 mod propagate;
 mod sharers;
 mod store;
