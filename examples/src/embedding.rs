@@ -65,6 +65,7 @@ impl Embedding {
             },
         );
         let collections = runtime.block_on(started)??;
+        store.figures().register(&collections);
         let places = initialize(store, &collections)?;
         let none = BTreeSet::new;
         let opened = patiently(async || match collections.open_tables(none()).await {

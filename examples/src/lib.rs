@@ -32,6 +32,7 @@ pub mod arrangement;
 pub mod views;
 pub mod ingestion;
 pub mod dataflow;
+pub mod metrics;
 pub mod store;
 pub mod embedding;
 pub mod writers;

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fmt::Display;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::error::ErrorKind;
@@ -116,6 +117,10 @@ pub struct Options {
     /// Whether the store is taken over.
     #[command(flatten)]
     pub role: RoleArgs,
+
+    /// Tell figures to Prometheus there, at /metrics, while the replay runs; port 0 is a free one.
+    #[arg(long, value_name = "ADDR")]
+    pub metrics: Option<SocketAddr>,
 
     /// Where flights, weather and airlines are.
     #[arg(long, value_name = "FOLDER", default_value_os_t = Data::default_folder())]

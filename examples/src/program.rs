@@ -14,6 +14,7 @@ use crate::ask::{Answer, ask};
 use crate::data::Data;
 use crate::embedding::{APPEAR_WITHIN, EmbeddingError};
 use crate::location::Location;
+use crate::metrics::Endpoint;
 use crate::minute::DAY;
 use crate::options::{Ask, Options, Refusal, Request};
 use crate::outcome::Outcome;
@@ -136,12 +137,14 @@ fn try_replay(
             if let (Location::Fresh, Some(folder)) = (location, store.folder()) {
                 writeln!(err, "The store is in {}", folder.display())?;
             }
+            let _endpoint = tell_figures(options, &store, err)?;
             let outcome = replay(options, &data, &mut store, sabotage, &mut progress);
             bar.finish_and_clear();
             settled(outcome.map_err(failed)?, store)
         }
         Role::ReadOnly => {
             let mut store = open_to_follow(location)?;
+            let _endpoint = tell_figures(options, &store, err)?;
             let followed = read_only(options, &data, &mut store, &mut progress);
             bar.finish_and_clear();
             let followed = &followed.map_err(failed)?;
@@ -150,6 +153,7 @@ fn try_replay(
         }
         Role::Promoted { .. } => {
             let mut store = open_to_follow(location)?;
+            let _endpoint = tell_figures(options, &store, err)?;
             let mut promoted = |taken: &TakenOver, minute| {
                 let epoch = taken.fence.epoch;
                 let line = format!("Took the store over at minute {minute}, with epoch {epoch}");
@@ -206,6 +210,24 @@ fn open_to_follow(location: &Location) -> Result<Store, Failure> {
             opened => return opened.map_err(|error| refused(&error)),
         }
     }
+}
+
+/// Before there is anything to tell, so that nobody replays for a scraper that finds nobody.
+fn tell_figures(
+    options: &Options,
+    store: &Store,
+    err: &mut dyn Write,
+) -> Result<Option<Endpoint>, Failure> {
+    let Some(address) = options.metrics else {
+        return Ok(None);
+    };
+    let endpoint = Endpoint::open(address, store.runtime(), store.figures().clone());
+    let endpoint = endpoint.map_err(|error| {
+        Failure::Refused(format!("error: cannot tell metrics at {address}: {error}"))
+    })?;
+    let address = endpoint.address();
+    writeln!(err, "Metrics are told at http://{address}/metrics")?;
+    Ok(Some(endpoint))
 }
 
 /// Opened before the replay begins, so that nobody waits for a picture that cannot be written.

@@ -23,6 +23,7 @@ use tokio::time::{sleep, timeout};
 use crate::catalog::Relation;
 use crate::columns;
 use crate::location::{Blobs, Location};
+use crate::metrics::Figures;
 use crate::minute::Minute;
 use crate::past::Update;
 
@@ -52,6 +53,8 @@ pub struct Store {
     embedded: Option<EmbeddedConsensus>,
     /// Where everything is, if that is one folder.
     folder: Option<PathBuf>,
+    /// What is told of the collections that are in it.
+    figures: Figures,
     // The last: what uses it goes before.
     runtime: Runtime,
 }
@@ -134,6 +137,7 @@ impl Store {
             records,
             embedded: None,
             folder: None,
+            figures: Figures::default(),
             runtime,
         }
     }
@@ -176,6 +180,12 @@ impl Store {
     #[must_use]
     pub fn shards(&self) -> &Shards<Minute> {
         &self.shards
+    }
+
+    /// What is told of the collections that are in it.
+    #[must_use]
+    pub fn figures(&self) -> &Figures {
+        &self.figures
     }
 
     /// Where its work is done.

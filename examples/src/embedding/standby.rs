@@ -36,6 +36,7 @@ impl Embedding {
     pub fn follow(store: &Store) -> Result<Self, EmbeddingError> {
         let runtime = store.runtime().clone();
         let collections = Collections::follow(store.shards(), start(), LEASE)?;
+        store.figures().register(&collections);
         let (handles, places) = runtime.block_on(appear(store, &collections))?;
         Ok(Self {
             collections,
