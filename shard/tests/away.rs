@@ -4,6 +4,7 @@
 mod place;
 mod away {
     pub(crate) mod controller;
+    mod encrypted;
     mod postgres;
     mod proxy;
     mod server;

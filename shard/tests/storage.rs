@@ -83,6 +83,14 @@ impl Controller {
     }
 }
 
+/// How an engine has come to an end, which it does by itself.
+fn ended(engine: lowwater::EngineThread) -> Result<(), StopReason> {
+    let (sender, ended) = std::sync::mpsc::channel();
+    std::thread::spawn(move || sender.send(engine.join()));
+    let ended = ended.recv_timeout(Duration::from_secs(60));
+    ended.expect("it does not come to an end")
+}
+
 /// Another process, that writes to a shard up to here.
 fn write(folder: &Path, shard: u128, upper: u64) {
     runtime().block_on(async {
@@ -201,7 +209,7 @@ fn a_controller_that_was_overtaken_moves_nothing_and_says_why() {
     old.client.report_uppers(uppers).wait().unwrap();
     let by = Epoch::new(2);
     let fenced = StopReason::Fenced { by };
-    assert_eq!(old.engine.join(), Err(fenced));
+    assert_eq!(ended(old.engine), Err(fenced));
     let refused = collections[0].acquire().unwrap_err();
     assert_eq!(refused, AcquireError::Stopped(fenced));
     assert_eq!(collections[0].durable_since(), Since::minimum());
@@ -221,7 +229,7 @@ fn a_controller_that_was_overtaken_opens_nothing() {
         created,
         Err(CreateError::Stopped(StopReason::Fenced { by: it })) if it == by
     ));
-    assert_eq!(old.engine.join(), Err(StopReason::Fenced { by }));
+    assert_eq!(ended(old.engine), Err(StopReason::Fenced { by }));
     new.stop();
 }
 
@@ -242,7 +250,7 @@ fn the_epoch_of_a_shard_alone_says_that_another_controller_drives_it() {
     let creating = Description::new(0, ReadPolicy::step_back()).shard(ShardId::new(0));
     assert!(old.client.create(vec![creating]).wait().is_err());
     let by = Epoch::new(9);
-    assert_eq!(old.engine.join(), Err(StopReason::Fenced { by }));
+    assert_eq!(ended(old.engine), Err(StopReason::Fenced { by }));
 }
 
 /// However many shards: one transaction, and no looking for what nobody has changed.
