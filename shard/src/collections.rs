@@ -79,6 +79,7 @@ mod late;
 mod tables;
 mod finalize;
 mod finalizer;
+mod metrics;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -109,6 +110,7 @@ pub use create::{CollectionRefusal, CreateCollectionsError};
 pub use description::{CollectionDescription, Kind, KindName, NewCollection};
 pub use epoch::{TakeOverError, TakenOver, take_over};
 pub use finalizer::{Finalization, FinalizerStats, Unfinalized};
+pub use metrics::{Distance, MetricsOptions};
 pub use plan::{Allotment, Plan, PrepareError};
 pub use prepared::Prepared;
 pub use read::ReadCollectionError;
@@ -293,7 +295,7 @@ impl<I: CollectionId, T: ShardTime> Collections<I, T> {
             driving.finalizer.stop();
         }
         if let Some(tables) = self.inner.tables.set() {
-            tables.stop();
+            tables.stop().await;
         }
         let engine = self.inner.engine.lock().take();
         if let Some(engine) = engine {

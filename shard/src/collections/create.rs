@@ -5,8 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use lowwater::{
-    Collection, CollectionId, CreateError, Description, DropError, Refusal, ShardId, Since,
-    StopReason, StorageError,
+    Collection, CollectionId, CreateError, Description, DropError, Key, Refusal, ShardId, Since,
+    StopReason, StorageError, StorageErrorKind,
 };
 
 use crate::tables::{Passed, RegisterFault};
@@ -98,6 +98,10 @@ impl<I: CollectionId, T: ShardTime> From<CreateError<I, T>> for CreateCollection
         }
     }
 }
+
+#[derive(Debug, thiserror::Error)]
+#[error("a lease has lapsed, and a collection of the batch is gone")]
+struct LostMeanwhile;
 
 /// A batch that is checked.
 struct Batch<I, T> {
@@ -210,8 +214,19 @@ impl<I: CollectionId, T: ShardTime> Inner<I, T> {
 
     /// One that was there when the batch was checked is not there any more.
     fn gone(&self) -> CreateCollectionsError<I, T> {
-        let reason = self.client.stopped();
-        CreateCollectionsError::Stopped(reason.unwrap_or(StopReason::Stopped))
+        match self.client.stopped() {
+            Some(reason) => CreateCollectionsError::Stopped(reason),
+            None => {
+                let kind = StorageErrorKind::Retry;
+                CreateCollectionsError::Storage(StorageError::new(kind, LostMeanwhile))
+            }
+        }
+    }
+
+    /// The engine still has it: it loses what only a lease kept, once that has lapsed.
+    pub(super) fn has(&self, id: I, key: Key) -> bool {
+        let found = self.client.collection(id);
+        found.is_some_and(|found| found.key() == key)
     }
 
     /// Checks the batch as a whole. What is left of it are those that are new; their shards are
@@ -236,7 +251,9 @@ impl<I: CollectionId, T: ShardTime> Inner<I, T> {
         let (mut checked, mut again) = (Vec::new(), Vec::new());
         for new in batch {
             let id = new.id;
-            let refusal = match (seen.insert(id), ledger.live(id)) {
+            let live = ledger.live(id);
+            let live = live.filter(|live| live.dropping || self.has(id, live.key));
+            let refusal = match (seen.insert(id), live) {
                 (false, _) => CollectionRefusal::Repeated,
                 (true, Some(live)) if live.is_same(&new.description) => {
                     if new.description.kind == Kind::Table {

@@ -164,6 +164,7 @@ impl<S: Storage<T>, T: ShardTime> Storage<T> for TableStorage<S, T> {
             // What transactions have applied is never further than what they have committed.
             StorageReport::UppersAdvanced(uppers) => reports.uppers_advanced(uppers),
             StorageReport::Fenced(by) => reports.fenced(by),
+            StorageReport::Lapsed(sinces) => reports.lapsed(sinces),
             StorageReport::Downgraded(_) => {}
         };
         self.within

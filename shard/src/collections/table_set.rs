@@ -63,8 +63,8 @@ pub(super) trait TableSet<T: ShardTime>: Any + Send + Sync {
     /// From now on it writes.
     fn take_charge(&self, access: Access) -> Later<'_, Result<(), ApplyError>>;
 
-    /// Applies nothing any more of its own accord, and follows nobody.
-    fn stop(&self);
+    /// Begins to apply nothing any more of its own accord, and follows nobody.
+    fn stop(&self) -> Later<'_, ()>;
 }
 
 impl<T: TableTime> TableSet<T> for Tables<T> {
@@ -135,8 +135,8 @@ impl<T: TableTime> TableSet<T> for Tables<T> {
         Box::pin(Tables::take_charge(self, access))
     }
 
-    fn stop(&self) {
-        Tables::stop(self);
+    fn stop(&self) -> Later<'_, ()> {
+        Box::pin(Tables::stop(self))
     }
 }
 

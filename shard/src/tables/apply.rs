@@ -208,12 +208,11 @@ async fn followed<T: TableTime>(
 
 /// Applies what is committed, and lets the txns shard be compacted, until another controller is in
 /// charge; not more often than `every`, so that many commits are applied in one write.
-pub(super) async fn work<T: TableTime>(
-    inner: Weak<Inner<T>>,
-    uppers: watch::Receiver<Upper<T>>,
-    every: Duration,
-) {
-    let Some(heavy) = inner.upgrade().map(|inner| Arc::clone(&inner.heavy)) else {
+pub(super) async fn work<T: TableTime>(inner: Weak<Inner<T>>, every: Duration) {
+    let Some((uppers, heavy, mut stopped)) = inner
+        .upgrade()
+        .map(|inner| (inner.uppers(), Arc::clone(&inner.heavy), inner.stopped()))
+    else {
         return;
     };
     let mut worker = Worker {
@@ -221,10 +220,20 @@ pub(super) async fn work<T: TableTime>(
         uppers,
         heavy,
         every,
+        next_application: Instant::now(),
         downgraded: Since::minimum(),
         next_downgrade: Instant::now(),
     };
-    while worker.turn().await {}
+    while let Some(left) = worker.turn().await {
+        let goes_on = tokio::select! {
+            biased;
+            _ = stopped.wait_for(|stopped| *stopped) => false,
+            goes_on = worker.rest(left) => goes_on,
+        };
+        if !goes_on {
+            return;
+        }
+    }
 }
 
 struct Worker<T: TableTime> {
@@ -232,6 +241,8 @@ struct Worker<T: TableTime> {
     uppers: watch::Receiver<Upper<T>>,
     heavy: Arc<Notify>,
     every: Duration,
+    /// When the next application may be.
+    next_application: Instant,
     /// How far the txns shard was let go of.
     downgraded: Since<T>,
     next_downgrade: Instant,
@@ -245,25 +256,26 @@ enum Left {
 }
 
 impl<T: TableTime> Worker<T> {
-    /// False if there is nothing more to do, for ever.
-    async fn turn(&mut self) -> bool {
-        let Some(inner) = self.inner.upgrade() else {
-            return false;
-        };
-        let next = Instant::now() + self.every;
+    /// Does what can be done now; none if there is nothing more to do, for ever.
+    async fn turn(&mut self) -> Option<Left> {
+        let inner = self.inner.upgrade()?;
         self.uppers.mark_unchanged();
-        let left = match self.work(&inner).await {
-            Ok(left) => left,
+        match self.work(&inner).await {
+            Ok(left) => Some(left),
             Err(TablesError::Fenced(fenced)) => {
                 tracing::info!(%fenced, "another controller applies what is committed now");
-                return false;
+                None
             }
             Err(error) => {
                 tracing::warn!(%error, "what is committed to tables cannot be applied");
-                Left::Until(Instant::now() + AGAIN)
+                Some(Left::Until(Instant::now() + AGAIN))
             }
-        };
-        drop(inner);
+        }
+    }
+
+    /// Until there is something to do, and not before what is committed may be applied again: what
+    /// is committed meanwhile is applied with it. False if there never will be.
+    async fn rest(&mut self, left: Left) -> bool {
         let changed = match left {
             Left::Nothing => self.uppers.changed().await.is_ok(),
             Left::Until(then) => tokio::select! {
@@ -271,9 +283,8 @@ impl<T: TableTime> Worker<T> {
                 () = tokio::time::sleep_until(then) => true,
             },
         };
-        // What is committed meanwhile is applied with what was.
         tokio::select! {
-            () = tokio::time::sleep_until(next) => {}
+            () = tokio::time::sleep_until(self.next_application) => {}
             () = self.heavy.notified() => {}
         }
         changed
@@ -288,6 +299,7 @@ impl<T: TableTime> Worker<T> {
             .map(|latest| cache.state.unapplied_through(latest));
         drop(cache);
         if let (Some(latest), Some(due)) = (latest, due) {
+            self.next_application = Instant::now() + self.every;
             inner.apply_to(due, &latest).await?;
         }
         let limit = inner.cache.lock().await.state.since_limit();

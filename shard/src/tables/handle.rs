@@ -8,7 +8,7 @@ use lowwater::{ShardId, Since, StorageError, StorageErrorKind, Upper};
 use timely::progress::Antichain;
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, Notify, watch};
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::shards::WaitError;
 
@@ -24,6 +24,9 @@ use super::transaction::Transaction;
 
 /// How often something is tried again because others were faster.
 pub(super) const TRIES_MAX: usize = 100;
+
+/// How long to wait for what is under way when it is to stop.
+const STOP_MAX: Duration = Duration::from_secs(10);
 
 /// The tables of a store. Clones are the same.
 ///
@@ -71,7 +74,14 @@ pub(super) struct Inner<T: TableTime> {
     pub(super) heavy: Arc<Notify>,
     /// Nobody follows the txns shard any more.
     stopped: watch::Sender<bool>,
-    tasks: parking_lot::Mutex<Vec<AbortHandle>>,
+    tasks: parking_lot::Mutex<Tasks>,
+}
+
+/// What goes on in the background.
+#[derive(Debug, Default)]
+struct Tasks {
+    follows: Option<AbortHandle>,
+    works: Option<JoinHandle<()>>,
 }
 
 /// Tables that nobody needs any more, shared with whoever knows that: they are forgotten with the
@@ -80,7 +90,11 @@ pub(crate) type Leaving = Arc<parking_lot::Mutex<BTreeSet<ShardId>>>;
 
 impl<T: TableTime> Drop for Inner<T> {
     fn drop(&mut self) {
-        self.stop();
+        let tasks = std::mem::take(&mut *self.tasks.lock());
+        let works = tasks.works.map(|works| works.abort_handle());
+        for task in tasks.follows.into_iter().chain(works) {
+            task.abort();
+        }
     }
 }
 
@@ -107,7 +121,7 @@ impl<T: TableTime> Tables<T> {
         });
         inner.catch_up(&mut *inner.cache.lock().await).await?;
         let follow = runtime.spawn(apply::follow(Arc::downgrade(&inner)));
-        inner.tasks.lock().push(follow.abort_handle());
+        inner.tasks.lock().follows = Some(follow.abort_handle());
         let tables = Tables { inner };
         tables.begin_to_write(mode);
         Ok(tables)
@@ -120,16 +134,25 @@ impl<T: TableTime> Tables<T> {
             return;
         }
         if let Mode::Background(every) = mode {
-            let work = apply::work(Arc::downgrade(inner), inner.uppers(), every);
-            let work = inner.runtime.spawn(work).abort_handle();
-            inner.tasks.lock().push(work);
+            let work = apply::work(Arc::downgrade(inner), every);
+            inner.tasks.lock().works = Some(inner.runtime.spawn(work));
         }
     }
 
-    /// Applies nothing any more in the background, and follows nobody: for what is stopped while
-    /// others still have clones.
-    pub(crate) fn stop(&self) {
-        self.inner.stop();
+    /// Begins to apply nothing any more in the background, and follows nobody: for what is stopped
+    /// while others still have clones. Waits until what is under way is done.
+    pub(crate) async fn stop(&self) {
+        let inner = &self.inner;
+        inner.stopped.send_replace(true);
+        let Tasks { follows, works } = std::mem::take(&mut *inner.tasks.lock());
+        if let Some(follows) = follows {
+            follows.abort();
+        }
+        if let Some(mut works) = works
+            && tokio::time::timeout(STOP_MAX, &mut works).await.is_err()
+        {
+            works.abort();
+        }
     }
 
     /// True iff it writes nothing.
@@ -275,13 +298,13 @@ impl<T: TableTime> Inner<T> {
         }
     }
 
-    fn stop(&self) {
-        self.stopped.send_replace(true);
-        self.tasks.lock().drain(..).for_each(|task| task.abort());
-    }
-
     pub(super) fn may_write<R>(&self) -> Result<(), TablesError<R>> {
         self.writes.get().copied().ok_or(TablesError::ReadOnly)
+    }
+
+    /// True from when on it is stopped.
+    pub(super) fn stopped(&self) -> watch::Receiver<bool> {
+        self.stopped.subscribe()
     }
 
     pub(super) fn uppers(&self) -> watch::Receiver<Upper<T>> {

@@ -253,7 +253,10 @@ impl<T: TableTime> TableStore<T> for ShardTables<T> {
     ) -> Later<'_, Result<(), StorageError>> {
         Box::pin(async move {
             let shard = self.shard(shard);
-            self.hub.refresh_one::<DataRecord<T>>(&shard).await?;
+            // What was read once is followed, for it stays used.
+            if shard.upper().is_minimum() {
+                self.hub.refresh_one::<DataRecord<T>>(&shard).await?;
+            }
             shard.written_past(&frontier).await.map(drop)
         })
     }

@@ -47,10 +47,11 @@ impl<T: TableTime> TxnsState<T> {
     /// The step, with which those of these tables are forgotten whose writes are all applied; the
     /// others wait for another one.
     pub(in super::super) fn leave(&self, mut step: Step<T>, tables: &BTreeSet<ShardId>) -> Step<T> {
-        let busy: BTreeSet<ShardId> = match tables.is_empty() {
-            true => return step,
-            false => step.rows.iter().map(|(row, _)| row.table()).collect(),
-        };
+        if tables.is_empty() {
+            return step;
+        }
+        let added = step.rows.iter().filter(|(_, diff)| *diff > 0);
+        let busy: BTreeSet<ShardId> = added.map(|(row, _)| row.table()).collect();
         let leaving = tables.iter().filter(|id| !busy.contains(id));
         for &table in leaving.filter(|id| !self.has_unapplied_writes(**id)) {
             step.rows.extend(self.forgetting(table, &step.at));
