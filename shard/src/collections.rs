@@ -94,6 +94,7 @@ mod late;
 mod tables;
 mod finalize;
 mod finalizer;
+mod metrics;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -124,6 +125,7 @@ pub use create::{CollectionRefusal, CreateCollectionsError};
 pub use description::{CollectionDescription, Kind, KindName, NewCollection};
 pub use epoch::{TakeOverError, TakenOver, take_over};
 pub use finalizer::{Finalization, FinalizerStats, Unfinalized};
+pub use metrics::{Distance, MetricsOptions};
 pub use plan::{Allotment, Plan, PrepareError};
 pub use prepared::Prepared;
 pub use read::ReadCollectionError;
