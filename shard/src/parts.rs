@@ -21,8 +21,8 @@
 //! | `__time`, or `__time_0`, `__time_1`, … where a time has several coordinates | as `UInt64` |
 //! | `__diff` | as `Int64` |
 //!
-//! Columns that are not nullable are `REQUIRED`. Pages are compressed with Snappy; chunks of columns
-//! have statistics. The metadata of the file say `lowwater.format` (1), `lowwater.shard` and
+//! Columns that are not nullable are `REQUIRED`. Pages are compressed with Snappy; columns whose values
+//! repeat have dictionaries; chunks of columns have statistics. The metadata of the file say `lowwater.format` (1), `lowwater.shard` and
 //! `lowwater.part` (as in its name, without `.parquet`). Rows whose differences are added up over
 //! all parts that the shard's record refers to, for times up to some time, are the contents as of
 //! that time. Files that the record does not refer to (left behind by a writer that died, replaced
@@ -41,6 +41,7 @@
 //! known to be nobody's.
 
 mod fault;
+mod dictionary;
 mod file;
 mod folder;
 mod place;
