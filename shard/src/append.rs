@@ -81,7 +81,7 @@ struct Pending<T: ShardTime> {
     schema: Schema,
     lower: Upper<T>,
     upper: Upper<T>,
-    updates: Updates<T>,
+    updates: Arc<Updates<T>>,
 }
 
 /// One whose updates are encoded, and stored if they are large.
@@ -148,7 +148,7 @@ impl<T: ShardTime> Pending<T> {
             schema: writer.schema().clone(),
             lower,
             upper,
-            updates,
+            updates: Arc::new(updates),
         })
     }
 }
@@ -278,15 +278,18 @@ impl<T: ShardTime> Inner<T> {
     /// Stores updates as a part, consolidated: it is read more often than written, and what is sorted
     /// need not be sorted again, takes less space, and is written faster.
     async fn store_sorted(&self, pending: &mut Pending<T>) -> Result<Vec<Content>, AppendError<T>> {
-        let none = Updates::empty(&pending.schema);
+        let none = Arc::new(Updates::empty(&pending.schema));
         let updates = std::mem::replace(&mut pending.updates, none);
-        pending.updates = away(move || updates.consolidate()).await?;
+        let consolidated = away(move || Arc::unwrap_or_clone(updates).consolidate());
+        pending.updates = Arc::new(consolidated.await?);
         // They may have become few.
         if let Some(inline) = self.inline(&pending.updates, &pending.schema) {
             return Ok(inline?);
         }
         let (shard, schema) = (&pending.shard, &pending.schema);
-        Ok(self.store(shard, schema, &pending.updates).await?)
+        Ok(self
+            .store(shard, schema, Arc::clone(&pending.updates))
+            .await?)
     }
 
     /// Stores updates as a part.
@@ -294,13 +297,13 @@ impl<T: ShardTime> Inner<T> {
         &self,
         shard: &Shard<T>,
         schema: &Schema,
-        updates: &Updates<T>,
+        updates: Arc<Updates<T>>,
     ) -> Result<Vec<Content>, StorageError> {
         let begun = shard.data.lock().await.seen().unwrap_or(SeqNo::NONE);
         let schema_id = SchemaId::new(0);
         let stored = self
             .parts
-            .write(shard.id, begun, schema_id, schema, updates);
+            .write_shared(shard.id, begun, schema_id, schema, updates);
         Ok(vec![Content::Stored(stored.await?)])
     }
 }

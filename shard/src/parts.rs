@@ -66,7 +66,7 @@ use crate::id::{PartId, PartName, SchemaId, SeqNo};
 use crate::record::Stored;
 use crate::schema::Schema;
 use crate::time::ShardTime;
-use crate::updates::Updates;
+use crate::updates::{Updates, UpdatesError};
 
 pub use fault::{PartError, PartFault, PartTrouble};
 pub use place::PlaceError;
@@ -120,29 +120,50 @@ impl Parts {
         schema: &Schema,
         updates: &Updates<T>,
     ) -> Result<Stored, PartError> {
+        let updates = Arc::new(updates.clone());
+        self.write_shared(shard, begun, schema_id, schema, updates)
+            .await
+    }
+
+    /// The same, of updates that need not be copied for it.
+    pub(crate) async fn write_shared<T: ShardTime>(
+        &self,
+        shard: ShardId,
+        begun: SeqNo,
+        schema_id: SchemaId,
+        schema: &Schema,
+        updates: Arc<Updates<T>>,
+    ) -> Result<Stored, PartError> {
         updates.check(schema)?;
         let name = PartName {
             begun,
             part: PartId::random(),
         };
         let file = PartFile { shard, name };
-        let (rows, many) = (updates.clone(), updates.len() as u64);
-        let bytes = self.away(move || file.encode(&rows)).await??;
+        let many = updates.len() as u64;
+        let encode = move || {
+            let bytes = file.encode(&updates)?;
+            let checksum = crc32fast::hash(&bytes);
+            Ok::<_, UpdatesError>((bytes, checksum))
+        };
+        let (bytes, checksum) = self.away(encode).await??;
         let stored = Stored {
             part: name.part,
             begun,
             schema: schema_id,
             updates: many,
             bytes: bytes.len() as u64,
-            checksum: Some(crc32fast::hash(&bytes)),
+            checksum: Some(checksum),
         };
         self.put(shard, name, bytes).await?;
         Ok(stored)
     }
 
     async fn put(&self, shard: ShardId, name: PartName, bytes: Bytes) -> Result<(), PartError> {
-        self.in_folder(move |folder| folder.make_room_for(shard))
-            .await?;
+        if !self.has_room_for(shard) {
+            self.in_folder(move |folder| folder.make_room_for(shard))
+                .await?;
+        }
         let options = PutOptions::from(PutMode::Create);
         let path = self.path(shard, name);
         let put = self.store.put_opts(&path, bytes.clone().into(), options);
@@ -162,6 +183,12 @@ impl Parts {
             }
             Err(error) => Err(self.error(name, &error)),
         }
+    }
+
+    /// Whether the store needs no folder for the shard, or has it.
+    fn has_room_for(&self, shard: ShardId) -> bool {
+        let folder = self.folder.as_ref();
+        folder.is_none_or(|folder| folder.has_room_for(shard))
     }
 
     /// How many bytes of parts this process has written, through this and all its clones.

@@ -8,8 +8,18 @@ use arrow::record_batch::RecordBatch;
 
 use super::column::{Kind, Pieces, Values};
 
-/// What a number of 128 bits has room for beside the place of its row.
+/// The place of a row, in a number of 128 bits.
+const PLACE_BITS: u32 = 32;
+
+/// What there is room for beside that.
 const BITS_MAX: u32 = 96;
+
+/// What is sorted by at once.
+const DIGIT_BITS: u32 = 11;
+const DIGITS: usize = 1 << DIGIT_BITS;
+
+/// Fewer rows are sorted faster by comparing them.
+const DIGITS_ROWS_MIN: usize = if cfg!(test) { 10 } else { 2 * DIGITS };
 
 /// Of so many different texts each gets a number; of more only the beginnings are compared.
 const TEXTS_MAX: usize = if cfg!(test) { 4 } else { 4096 };
@@ -73,15 +83,46 @@ impl Codes {
     pub(super) fn sort(self) -> Sorted {
         let mut keys = self.codes;
         for (place, key) in keys.iter_mut().enumerate() {
-            *key = *key << 32 | place as u128;
+            *key = *key << PLACE_BITS | place as u128;
         }
-        // This sort finds what is sorted already, and merges it.
-        keys.sort();
+        if keys.len() < DIGITS_ROWS_MIN {
+            keys.sort_unstable();
+        } else {
+            keys = by_digits(keys, self.bits);
+        }
         Sorted {
             keys,
             is_exact: self.is_exact,
         }
     }
+}
+
+/// Sorts numbers by so many bits above their place, those with equal ones as they were: a radix sort,
+/// from the last digit to the first.
+fn by_digits(mut keys: Vec<u128>, bits: u32) -> Vec<u128> {
+    let mut sorted = vec![0; keys.len()];
+    for digit in 0..bits.div_ceil(DIGIT_BITS) {
+        let shift = PLACE_BITS + digit * DIGIT_BITS;
+        // Only these bits are looked at.
+        let digit = |key: u128| (key >> shift) as usize % DIGITS;
+        let mut starts = [0_usize; DIGITS];
+        for key in &keys {
+            starts[digit(*key)] += 1;
+        }
+        let mut next = 0;
+        for start in &mut starts {
+            let count = *start;
+            *start = next;
+            next += count;
+        }
+        for key in &keys {
+            let place = &mut starts[digit(*key)];
+            sorted[*place] = *key;
+            *place += 1;
+        }
+        std::mem::swap(&mut keys, &mut sorted);
+    }
+    keys
 }
 
 /// Rows in the order of their numbers.
@@ -94,14 +135,16 @@ pub(super) struct Sorted {
 
 impl Sorted {
     pub(super) fn places(&self) -> Vec<u32> {
-        // The place is in the lower half of the lower half.
+        // The place is in the lowest bits.
         self.keys.iter().map(|key| *key as u32).collect()
     }
 
     /// Runs of rows with one number, in which there are several.
     pub(super) fn ties(&self) -> impl Iterator<Item = std::ops::Range<usize>> {
         let mut from = 0;
-        let runs = self.keys.chunk_by(|left, right| left >> 32 == right >> 32);
+        let runs = self
+            .keys
+            .chunk_by(|left, right| left >> PLACE_BITS == right >> PLACE_BITS);
         let runs = runs.map(move |run| {
             let start = from;
             from += run.len();

@@ -20,8 +20,7 @@ impl<T: ShardTime> Updates<T> {
     /// [arrow's row format](arrow::row), and by time: equal updates come out equal, whatever they
     /// were put together from.
     ///
-    /// What is consolidated already is found so, and nothing is copied; sorted pieces that stand
-    /// one behind the other are merged.
+    /// What is consolidated already is found so, and nothing is copied.
     #[must_use]
     pub fn consolidate(self) -> Self {
         let order = match sorted::ties(&self) {
