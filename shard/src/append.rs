@@ -80,7 +80,7 @@ struct Pending<T: ShardTime> {
     schema: Schema,
     lower: Upper<T>,
     upper: Upper<T>,
-    updates: Updates<T>,
+    updates: Arc<Updates<T>>,
 }
 
 type Outcome<T> = Result<Upper<T>, AppendError<T>>;
@@ -141,7 +141,7 @@ impl<T: ShardTime> Pending<T> {
             schema: writer.schema().clone(),
             lower,
             upper,
-            updates,
+            updates: Arc::new(updates),
         })
     }
 }

@@ -14,7 +14,7 @@ use crate::record::{Content, DataRecord};
 use crate::schema::Schema;
 use crate::shards::{Inner, Shards};
 use crate::time::ShardTime;
-use crate::updates::Updates;
+use crate::updates::{Updates, UpdatesError};
 
 pub(crate) use contents::{Source, read_all};
 use plan::{Patience, Plan};
@@ -215,11 +215,7 @@ impl<T: ShardTime> Inner<T> {
             let read = read_all(self, shard.id, &plan.sources).await;
             match read {
                 Ok(all) => {
-                    let included = |time: &T| as_of.iter().any(|bound| time.less_equal(bound));
-                    let all = all.into_iter().map(|updates| updates.filter(included));
-                    let all: Vec<Updates<T>> = all.collect();
-                    let since = Since::new(as_of.clone());
-                    return Ok(settle(all, &plan.schema, since).await?);
+                    return Ok(as_of_frontier(all, &plan.schema, as_of).await?);
                 }
                 Err(PartError::Missing(name)) => self.check_overtaken(shard, name).await?,
                 Err(error) => return Err(StorageError::from(error).into()),
@@ -267,6 +263,25 @@ impl<T: ShardTime> Inner<T> {
     }
 }
 
+/// Those of the updates that are there by then, equal rows added up.
+async fn as_of_frontier<T: ShardTime>(
+    mut all: Vec<Updates<T>>,
+    schema: &Schema,
+    as_of: &Antichain<T>,
+) -> Result<Updates<T>, StorageError> {
+    let (schema, as_of) = (schema.clone(), as_of.clone());
+    let settle = move || {
+        let is_included = |time: &T| as_of.iter().any(|bound| time.less_equal(bound));
+        for updates in &mut all {
+            if !updates.times().iter().all(is_included) {
+                *updates = updates.filter(is_included);
+            }
+        }
+        settled(all, &schema, &Since::new(as_of))
+    };
+    away(settle).await?.map_err(too_large)
+}
+
 /// All updates as of `since`, equal rows added up.
 pub(crate) async fn settle<T: ShardTime>(
     all: Vec<Updates<T>>,
@@ -274,17 +289,26 @@ pub(crate) async fn settle<T: ShardTime>(
     since: Since<T>,
 ) -> Result<Updates<T>, StorageError> {
     let schema = schema.clone();
-    let settle = move || {
-        let mut updates = Updates::concat(all, &schema)?;
-        updates.advance(&since);
-        Ok::<_, crate::updates::UpdatesError>(updates.consolidate())
-    };
-    let rows = settle_rows(settle).await?;
-    rows.map_err(|error| StorageError::new(StorageErrorKind::GiveUp, error))
+    let settle = move || settled(all, &schema, &since);
+    away(settle).await?.map_err(too_large)
+}
+
+fn settled<T: ShardTime>(
+    all: Vec<Updates<T>>,
+    schema: &Schema,
+    since: &Since<T>,
+) -> Result<Updates<T>, UpdatesError> {
+    let mut updates = Updates::concat(all, schema)?;
+    updates.advance(since);
+    Ok(updates.consolidate())
+}
+
+fn too_large(error: UpdatesError) -> StorageError {
+    StorageError::new(StorageErrorKind::GiveUp, error)
 }
 
 /// Computes where it is in nobody's way.
-async fn settle_rows<X: Send + 'static>(
+pub(crate) async fn away<X: Send + 'static>(
     compute: impl FnOnce() -> X + Send + 'static,
 ) -> Result<X, StorageError> {
     match tokio::runtime::Handle::try_current() {

@@ -15,6 +15,7 @@ use crate::record::{
 };
 use crate::schema::Schema;
 use crate::shards::Inner;
+use crate::snapshot::away;
 use crate::time::ShardTime;
 use crate::updates::{Updates, UpdatesError};
 
@@ -40,9 +41,9 @@ impl<T: ShardTime> Inner<T> {
                 None => {
                     let inner = Arc::clone(self);
                     let write = async move {
-                        let (shard, schema) = (&pending.shard, &pending.schema);
-                        let stored = inner.store(shard, schema, &pending.updates).await;
-                        (pending, stored.map_err(AppendError::from))
+                        let mut pending = pending;
+                        let contents = inner.store_sorted(&mut pending).await;
+                        (pending, contents)
                     };
                     writing.spawn_on(write, &self.runtime);
                 }
@@ -66,12 +67,28 @@ impl<T: ShardTime> Inner<T> {
         inline_within(updates, schema, self.settings.inline_bytes_max)
     }
 
+    /// Stores updates as a part, consolidated: it is read more often than written, and what is sorted
+    /// need not be sorted again, takes less space, and is written faster.
+    async fn store_sorted(&self, pending: &mut Pending<T>) -> Result<Vec<Content>, AppendError<T>> {
+        let none = Arc::new(Updates::empty(&pending.schema));
+        let updates = std::mem::replace(&mut pending.updates, none);
+        let consolidated = away(move || Arc::unwrap_or_clone(updates).consolidate());
+        pending.updates = Arc::new(consolidated.await?);
+        // They may have become few.
+        if let Some(inline) = self.inline(&pending.updates, &pending.schema) {
+            return Ok(inline?);
+        }
+        let (shard, schema) = (&pending.shard, &pending.schema);
+        let updates = Arc::clone(&pending.updates);
+        Ok(self.store(shard, schema, updates).await?)
+    }
+
     /// Stores updates as a part.
     pub(crate) async fn store(
         &self,
         shard: &Shard<T>,
         schema: &Schema,
-        updates: &Updates<T>,
+        updates: Arc<Updates<T>>,
     ) -> Result<Vec<Content>, StorageError> {
         store(&self.parts, shard, schema, updates).await
     }
@@ -100,11 +117,11 @@ pub(crate) async fn store<T: ShardTime>(
     parts: &Parts,
     shard: &Shard<T>,
     schema: &Schema,
-    updates: &Updates<T>,
+    updates: Arc<Updates<T>>,
 ) -> Result<Vec<Content>, StorageError> {
     let begun = shard.data.lock().await.seen().unwrap_or(SeqNo::NONE);
     let schema_id = SchemaId::new(0);
-    let stored = parts.write(shard.id, begun, schema_id, schema, updates);
+    let stored = parts.write_shared(shard.id, begun, schema_id, schema, updates);
     Ok(vec![Content::Stored(stored.await?)])
 }
 

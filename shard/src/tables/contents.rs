@@ -49,7 +49,7 @@ pub(super) async fn write<T: TableTime>(
 ) -> Result<Vec<Content>, StorageError> {
     match inline_within(updates, schema, INLINE_BYTES_MAX) {
         Some(contents) => contents.map_err(give_up),
-        None => store(parts, shard, schema, updates).await,
+        None => store(parts, shard, schema, Arc::new(updates.clone())).await,
     }
 }
 
