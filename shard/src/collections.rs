@@ -74,6 +74,7 @@ mod standby;
 mod guard;
 mod finalize;
 mod finalizer;
+mod watch;
 
 use std::fmt;
 use std::io;
@@ -90,6 +91,7 @@ use crate::id::{Epoch, ReaderId};
 use crate::log::Log;
 use crate::record::DataRecord;
 use crate::shards::Shards;
+use crate::storage::Herald;
 use crate::time::ShardTime;
 use crate::transact::Transactor;
 
@@ -98,6 +100,7 @@ use finalizer::Finalizer;
 use guard::Guarded;
 use ledger::Ledger;
 use standby::Standby;
+use watch::Watch;
 
 pub use alter::AlterError;
 pub use ask::{CollectionMetadata, Held};
@@ -179,6 +182,7 @@ struct Driving {
     /// Writes as this controller.
     transactor: Transactor,
     finalizer: Finalizer,
+    watch: Watch,
 }
 
 /// The controller only reads: another one is in charge, or nobody. [Promote](Collections::promote) it
@@ -200,12 +204,14 @@ impl<I: CollectionId, T: ShardTime> Collections<I, T> {
     pub async fn start(shards: &Shards<T>, start: Start) -> Result<Self, StartError> {
         let taken = take_over(&**shards.store(), start.epoch).await?;
         let ledger = Arc::new(Mutex::new(Ledger::new()));
+        let storage = shards.storage(start.reader, taken.fence);
+        let herald = storage.herald();
         let storage = Guarded {
-            storage: shards.storage(start.reader, taken.fence),
+            storage,
             ledger: Arc::clone(&ledger),
         };
         let collections = Collections::on(shards, start, ledger, storage, None)?;
-        collections.inner.drive(taken);
+        collections.inner.drive(taken, herald);
         Ok(collections)
     }
 
@@ -265,6 +271,7 @@ impl<I: CollectionId, T: ShardTime> Collections<I, T> {
         let stopped = self.inner.client.stop().await;
         if let Some(driving) = self.inner.driving.get() {
             driving.finalizer.stop();
+            driving.watch.stop();
         }
         let engine = self.inner.engine.lock().take();
         if let Some(engine) = engine {
@@ -290,8 +297,8 @@ impl<I: CollectionId, T: ShardTime> Collections<I, T> {
 }
 
 impl<I: CollectionId, T: ShardTime> Inner<I, T> {
-    /// From now on it is in charge.
-    fn drive(&self, taken: TakenOver) {
+    /// From now on it is in charge; the engine hears through `herald` when somebody else is.
+    fn drive(&self, taken: TakenOver, herald: Herald<T>) {
         let transactor = Transactor::new(Arc::clone(self.reads.store()), Some(taken.fence));
         let finalizes = Finalizes {
             client: self.client.clone(),
@@ -305,6 +312,12 @@ impl<I: CollectionId, T: ShardTime> Inner<I, T> {
             taken,
             transactor,
             finalizer: Finalizer::spawn(self.runtime(), Arc::new(finalizes), settings),
+            watch: Watch::spawn(
+                self.runtime(),
+                Arc::clone(self.reads.store()),
+                taken.fence,
+                herald,
+            ),
         };
         assert!(
             self.driving.set(driving).is_ok(),

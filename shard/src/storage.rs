@@ -33,6 +33,22 @@ pub struct ShardStorage<T> {
 enum Request<T> {
     Open(OpenShards<T>),
     Downgrade(DowngradeSinces<T>),
+    Fenced(Epoch),
+}
+
+/// Tells the engine of a storage that another controller is in charge.
+#[derive(Debug)]
+pub(crate) struct Herald<T> {
+    requests: mpsc::WeakUnboundedSender<Request<T>>,
+}
+
+impl<T> Herald<T> {
+    pub(crate) fn fenced(&self, by: Epoch) {
+        if let Some(requests) = self.requests.upgrade() {
+            // Where the runtime has gone, nobody is told anything any more.
+            let _ = requests.send(Request::Fenced(by));
+        }
+    }
 }
 
 impl<T: ShardTime> ShardStorage<T> {
@@ -61,9 +77,17 @@ impl<T: ShardTime> ShardStorage<T> {
             reader,
             epoch: fence.epoch,
             shards: BTreeMap::new(),
+            reports: None,
         };
         runtime.spawn(controller.run(receiver));
         ShardStorage { requests }
+    }
+
+    /// To tell the engine of what it has not been asked about.
+    pub(crate) fn herald(&self) -> Herald<T> {
+        Herald {
+            requests: self.requests.downgrade(),
+        }
     }
 }
 
@@ -86,12 +110,13 @@ struct Controller<T: ShardTime> {
     reader: ReaderId,
     epoch: Epoch,
     shards: BTreeMap<ShardId, Box<Opened<T>>>,
+    /// Where the engine hears of what it has not asked for, once it has opened a shard.
+    reports: Option<StorageReports<T>>,
 }
 
 struct Opened<T: ShardTime> {
     since: Log<SinceRecord<T>>,
     shard: Arc<Shard<T>>,
-    reports: StorageReports<T>,
 }
 
 impl<T: ShardTime> Controller<T> {
@@ -102,6 +127,9 @@ impl<T: ShardTime> Controller<T> {
                 request = requests.recv() => match request {
                     Some(Request::Open(request)) => self.open(request).await,
                     Some(Request::Downgrade(request)) => self.downgrade(request).await,
+                    Some(Request::Fenced(by)) => {
+                        self.reports.iter().for_each(|reports| reports.fenced(by));
+                    }
                     None => return,
                 },
                 advances = self.advances.next() => self.report(advances),
@@ -114,8 +142,8 @@ impl<T: ShardTime> Controller<T> {
         let new = |id: &ShardId| Opened {
             since: Log::new(*id),
             shard: self.hub.shard(*id),
-            reports: request.reports().clone(),
         };
+        self.reports = Some(request.reports().clone());
         let mut shards: Vec<Opened<T>> = request.shards().iter().map(new).collect();
         let outcomes = match self.open_all(&mut shards).await {
             Ok(opened) => request.shards().iter().copied().zip(opened).collect(),
@@ -192,17 +220,10 @@ impl<T: ShardTime> Controller<T> {
 
     /// Tells the engine which of its shards were written, and how far.
     fn report(&self, advances: BTreeMap<ShardId, Upper<T>>) {
-        let mut reports = None;
-        let mut advanced = Vec::with_capacity(advances.len());
-        for (shard, upper) in advances {
-            if let Some(opened) = self.shards.get(&shard) {
-                // All of them lead to the one engine.
-                reports = Some(&opened.reports);
-                advanced.push((shard, upper));
-            }
-        }
-        if let Some(reports) = reports {
-            reports.uppers_advanced(advanced);
+        if let Some(reports) = &self.reports {
+            let advances = advances.into_iter();
+            let opened = advances.filter(|(shard, _)| self.shards.contains_key(shard));
+            reports.uppers_advanced(opened.collect());
         }
     }
 }

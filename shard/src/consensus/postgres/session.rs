@@ -41,6 +41,14 @@ const SAFEGUARDS: [&str; 2] = ["fsync", "full_page_writes"];
 const OFF: &str = "
     SELECT name FROM unnest($1::text[]) AS s (name) WHERE current_setting(name, true) = 'off'";
 
+/// Whoever is in a transaction and says nothing for ten seconds is given up by the server, and what it
+/// was in the middle of is taken back: it was stopped, or cut off, and may hold the gate. What is to be
+/// done in a transaction is sent at once, so nobody else is silent there.
+const NOT_IDLE: &str = "
+    SELECT set_config(name, '10000', false) FROM pg_settings
+    WHERE name = 'idle_in_transaction_session_timeout'
+        AND setting::bigint NOT BETWEEN 1 AND 10000";
+
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE";
 
 /// Shared by all that commit. In a statement of its own: the next one sees what was committed while
@@ -138,7 +146,7 @@ impl Session {
                 tracing::debug!(%error, "a connection has ended");
             }
         });
-        for settings in [DURABLE, BY_KEY] {
+        for settings in [DURABLE, BY_KEY, NOT_IDLE] {
             let set = session.client.batch_execute(settings).await;
             set.map_err(failed)?;
         }

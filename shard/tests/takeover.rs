@@ -1,0 +1,77 @@
+//! A newer controller takes a store over while the older one, another process, is in the middle of
+//! something: nothing of the older one lands after that, and it hears who is in charge whatever it
+//! was in the middle of.
+#![expect(clippy::unwrap_used, reason = "what a test does not expect fails it")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "processes and people are told"
+)]
+
+mod takeover {
+    #[path = "../conformance/store.rs"]
+    #[allow(dead_code, reason = "other tests use the rest")]
+    pub(crate) mod store;
+    pub(crate) mod talk;
+    pub(crate) mod stopping;
+    pub(crate) mod fenced;
+    pub(crate) mod older;
+    pub(crate) mod calls;
+    pub(crate) mod process;
+    pub(crate) mod records;
+    pub(crate) mod newer;
+}
+
+use takeover::calls::Call;
+use takeover::newer::stopped_at_each_write_of;
+use takeover::store::{Embedded, Postgres};
+
+use takeover::older;
+
+/// On each store: each call, and how many writes of a controller there are in it at least.
+macro_rules! suite {
+    ($($name:ident $call:ident $writes:literal)*) => {
+        mod embedded {
+            use super::*;
+
+            $(#[test]
+            fn $name() {
+                stopped_at_each_write_of(Call::$call, $writes, || Some(Embedded::new()));
+            })*
+        }
+
+        mod postgres {
+            use super::*;
+
+            $(#[test]
+            fn $name() {
+                stopped_at_each_write_of(Call::$call, $writes, Postgres::new);
+            })*
+        }
+    };
+}
+
+suite! {
+    nothing_lands_of_metadata_that_are_initialized Initialize 1
+    nothing_lands_of_metadata_that_are_prepared Prepare 1
+    nothing_lands_of_collections_that_are_created Create 1
+    nothing_lands_of_sinces_that_are_moved Downgrade 1
+    nothing_lands_of_a_collection_that_is_dropped Drop 6
+    nothing_lands_of_a_shard_that_is_finalized Finalize 6
+    nothing_lands_of_a_schema_that_is_altered Alter 1
+    nothing_lands_of_wishes_that_are_left_when_it_stops Stop 1
+    nothing_lands_of_tables_that_are_opened OpenTables 2
+    nothing_lands_of_tables_that_are_registered Register 3
+    nothing_lands_of_a_transaction_that_is_committed Commit 1
+    nothing_lands_of_a_time_that_is_closed Advance 1
+    nothing_lands_of_what_is_applied Apply 1
+    nothing_lands_of_a_table_that_is_forgotten Forget 3
+    nothing_lands_of_a_table_that_is_altered AlterTable 1
+    nothing_lands_of_transactions_that_are_compacted LetGo 2
+}
+
+/// Not a test of its own: the older controller, which the tests above start as another process.
+#[test]
+fn older_controller() {
+    older::live();
+}
