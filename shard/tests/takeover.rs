@@ -20,11 +20,14 @@ mod takeover {
     pub(crate) mod process;
     pub(crate) mod records;
     pub(crate) mod newer;
+    pub(crate) mod proxy;
+    pub(crate) mod wire;
 }
 
 use takeover::calls::Call;
 use takeover::newer::stopped_at_each_write_of;
 use takeover::store::{Embedded, Postgres};
+use takeover::wire::cut_off_at_each_commit_of;
 
 use takeover::older;
 
@@ -68,6 +71,40 @@ suite! {
     nothing_lands_of_a_table_that_is_forgotten Forget 3
     nothing_lands_of_a_table_that_is_altered AlterTable 1
     nothing_lands_of_transactions_that_are_compacted LetGo 2
+}
+
+mod postgres_cut_off {
+    use super::*;
+
+    #[test]
+    fn nothing_lands_of_metadata() {
+        cut_off_at_each_commit_of(Call::Prepare);
+    }
+
+    #[test]
+    fn nothing_lands_of_collections_that_are_created() {
+        cut_off_at_each_commit_of(Call::Create);
+    }
+
+    #[test]
+    fn nothing_lands_of_sinces_that_are_moved() {
+        cut_off_at_each_commit_of(Call::Downgrade);
+    }
+
+    #[test]
+    fn nothing_lands_of_a_shard_that_is_finalized() {
+        cut_off_at_each_commit_of(Call::Finalize);
+    }
+
+    #[test]
+    fn nothing_lands_of_a_transaction_that_is_committed() {
+        cut_off_at_each_commit_of(Call::Commit);
+    }
+
+    #[test]
+    fn nothing_lands_of_tables_that_are_registered() {
+        cut_off_at_each_commit_of(Call::Register);
+    }
 }
 
 /// Not a test of its own: the older controller, which the tests above start as another process.

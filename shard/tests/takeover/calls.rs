@@ -72,7 +72,7 @@ impl Call {
         let collections = &older.collections;
         match self {
             Call::Initialize => come_to(older.initialize([1, 2, 3, 4, 9]).await),
-            Call::Prepare => come_to(older.prepare(&[5], &[2]).await),
+            Call::Prepare => come_to(older.prepare(&[5, 6], &[]).await),
             Call::Create => {
                 let batch = vec![new(5, Kind::Compute), new(6, Kind::Compute)];
                 come_to(collections.create(None, batch).await)

@@ -231,9 +231,11 @@ impl Older {
         let collections = &self.collections;
         refused("prepare", self.prepare(&[8], &[]).await, by);
         refused("initialize", self.initialize([1, 8]).await, by);
-        let schemas = (columns(&["a"]), columns(&["a", "c"]));
-        let altered = collections.alter_table_schema(3, &schemas.0, &schemas.1);
-        refused("alter", altered.await, by);
+        if !has_stopped {
+            let schemas = (columns(&["a"]), columns(&["a", "c"]));
+            let altered = collections.alter_table_schema(3, &schemas.0, &schemas.1);
+            refused("alter", altered.await, by);
+        }
         let registered = [(ShardId::new(209), columns(&["a"]))];
         let tables = &self.tables;
         refused("register", tables.register(&1_000, &registered).await, by);
@@ -242,6 +244,11 @@ impl Older {
         refused("forget", tables.forget(&1_000, &[A, B]).await, by);
         refused("alter", tables.alter(B, &columns(&["a", "c"])).await, by);
         refused("let go", tables.let_go().await, by);
+        // It hears of it as soon as it writes.
+        if !has_stopped {
+            let batch = vec![new(9, Kind::Compute)];
+            refused("create", collections.create(None, batch).await, by);
+        }
         let again = Start {
             epoch: Some(self.fence().epoch),
             ..quick()
@@ -251,11 +258,6 @@ impl Older {
         if has_stopped {
             return;
         }
-        refused(
-            "create",
-            collections.create(None, vec![new(9, Kind::Compute)]).await,
-            by,
-        );
         refused("drop", collections.drop_collections(vec![3]).await, by);
         refused("acquire", collections.acquire(&[3]).await, by);
         refused("frontiers", collections.frontiers(&[3]).await, by);

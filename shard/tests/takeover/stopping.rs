@@ -25,6 +25,8 @@ pub(crate) enum Place {
 pub(crate) struct Stopping {
     store: Arc<dyn Consensus>,
     stop: Arc<Mutex<Stop>>,
+    /// One write of a controller at a time: where it is stopped, no other is under way.
+    one: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[derive(Debug, Default)]
@@ -36,8 +38,11 @@ struct Stop {
 
 impl Stopping {
     pub(crate) fn new(store: Arc<dyn Consensus>) -> Self {
-        let stop = Arc::default();
-        Stopping { store, stop }
+        Stopping {
+            store,
+            stop: Arc::default(),
+            one: Arc::default(),
+        }
     }
 
     /// Stops when so many writes of a controller have been done.
@@ -48,6 +53,26 @@ impl Stopping {
     /// By whom the controller was overtaken while it was stopped.
     pub(crate) fn overtaken_by(&self) -> Option<Epoch> {
         self.stop.lock().overtaken_by
+    }
+
+    /// Does a write, and stops at it if it is the one.
+    fn write<X: Send + 'static>(
+        &self,
+        write: impl FnOnce(&dyn Consensus) -> Answer<X> + Send + 'static,
+    ) -> Answer<X> {
+        let stopping = self.clone();
+        Box::pin(async move {
+            let _one = stopping.one.lock().await;
+            let place = stopping.place();
+            if place == Some(Place::Before) {
+                stopping.stopped().await;
+            }
+            let written = write(&*stopping.store).await;
+            if place == Some(Place::After) {
+                stopping.stopped().await;
+            }
+            written
+        })
     }
 
     /// Counts a write. Where it is to be stopped at, if it is this one.
@@ -84,18 +109,10 @@ impl Consensus for Stopping {
         fence: Option<Fence>,
         offers: Vec<Offer>,
     ) -> Answer<Result<Vec<Outcome>, Fenced>> {
-        let place = fence.and_then(|_| self.place());
-        let stopping = self.clone();
-        Box::pin(async move {
-            if place == Some(Place::Before) {
-                stopping.stopped().await;
-            }
-            let committed = stopping.store.commit(fence, offers).await;
-            if place == Some(Place::After) {
-                stopping.stopped().await;
-            }
-            committed
-        })
+        match fence {
+            Some(_) => self.write(move |store| store.commit(fence, offers)),
+            None => self.store.commit(fence, offers),
+        }
     }
 
     fn scan(&self, scans: Vec<Scan>) -> Answer<Vec<Vec<Version>>> {
@@ -115,18 +132,7 @@ impl Consensus for Stopping {
     }
 
     fn take_over(&self, fence: Fence) -> Answer<Result<(), Fenced>> {
-        let place = self.place();
-        let stopping = self.clone();
-        Box::pin(async move {
-            if place == Some(Place::Before) {
-                stopping.stopped().await;
-            }
-            let taken = stopping.store.take_over(fence).await;
-            if place == Some(Place::After) {
-                stopping.stopped().await;
-            }
-            taken
-        })
+        self.write(move |store| store.take_over(fence))
     }
 
     fn changes(&self) -> Changes {
