@@ -104,6 +104,8 @@ impl Way {
 
 /// Lets through what the two say to each other.
 fn connect(client: TcpStream, server: TcpStream, way: &Arc<Way>) {
+    client.set_nodelay(true).unwrap();
+    server.set_nodelay(true).unwrap();
     let (from_server, to_client) = (server.try_clone().unwrap(), client.try_clone().unwrap());
     let answers = Arc::clone(way);
     thread::spawn(move || {
