@@ -86,6 +86,14 @@ pub enum Event<I, T> {
         /// What is durable.
         actual: Since<T>,
     },
+    /// The lease has lapsed by which a collection, or one that it depends on, was kept readable:
+    /// holds before `since` are revoked.
+    LeaseLapsed {
+        /// Which collection.
+        collection: I,
+        /// From when on it can be read.
+        since: Since<T>,
+    },
     /// A shard's upper was reported that is incomparable with the one known. It was ignored.
     UpperIncomparable {
         /// Whose shard.

@@ -68,28 +68,31 @@ mod plan;
 mod prepared;
 mod ledger;
 mod create;
+mod register;
 mod ask;
+mod read;
 mod alter;
 mod standby;
 mod guard;
+mod table_set;
+mod late;
+mod tables;
 mod finalize;
 mod finalizer;
 mod watch;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
-use lowwater::{
-    Client, CollectionId, Config, Engine, EngineThread, ShardId, StopError, Storage, StorageError,
-};
+use lowwater::{Client, CollectionId, Config, Engine, EngineThread, StopError, Storage};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
 use crate::consensus::Fence;
 use crate::id::{Epoch, ReaderId};
-use crate::log::Log;
-use crate::record::DataRecord;
 use crate::shards::Shards;
 use crate::storage::Herald;
 use crate::time::ShardTime;
@@ -98,6 +101,7 @@ use crate::transact::Transactor;
 use finalize::Finalizes;
 use finalizer::Finalizer;
 use guard::Guarded;
+use late::{LateTables, TableStorage};
 use ledger::Ledger;
 use standby::Standby;
 use watch::Watch;
@@ -110,7 +114,12 @@ pub use epoch::{TakeOverError, TakenOver, take_over};
 pub use finalizer::{Finalization, FinalizerStats, Unfinalized};
 pub use plan::{Allotment, Plan, PrepareError};
 pub use prepared::Prepared;
+pub use read::ReadCollectionError;
 pub use standby::PromoteError;
+pub use tables::{
+    AdvanceError, CommitTablesError, DropTablesError, OpenTablesError, SubscribeError,
+    TableTransaction, TableTrouble, WriteTableError,
+};
 
 /// The name of a controller's critical sinces, if it says no other: the same through all its
 /// incarnations.
@@ -127,6 +136,9 @@ pub struct Start {
     pub engine: Config,
     /// How shards are finalized.
     pub finalization: Finalization,
+    /// What is committed to tables reaches their own shards not more often than this, so that many
+    /// commits are applied in one write; but soon when they are large.
+    pub apply_interval: Duration,
 }
 
 impl Default for Start {
@@ -136,6 +148,7 @@ impl Default for Start {
             reader: CONTROLLER,
             engine: Config::default(),
             finalization: Finalization::default(),
+            apply_interval: Duration::from_secs(1),
         }
     }
 }
@@ -173,6 +186,10 @@ struct Inner<I: CollectionId, T: ShardTime> {
     reader: ReaderId,
     finalization: Mutex<Finalization>,
     ledger: Arc<Mutex<Ledger<I>>>,
+    tables: Arc<LateTables<T>>,
+    /// Tables that are not part of the transactions while this only reads.
+    migrated: OnceLock<BTreeSet<I>>,
+    apply_interval: Duration,
     engine: Mutex<Option<EngineThread>>,
 }
 
@@ -222,6 +239,12 @@ impl<I: CollectionId, T: ShardTime> Collections<I, T> {
         storage: impl Storage<T>,
         standby: Option<Standby<T>>,
     ) -> Result<Self, StartError> {
+        let tables = LateTables::new();
+        let storage = TableStorage {
+            within: storage,
+            runtime: shards.inner.runtime.clone(),
+            late: Arc::clone(&tables),
+        };
         let (engine, client) = Engine::new(start.engine, storage)?;
         let engine = engine.spawn()?;
         let inner = Inner {
@@ -233,6 +256,9 @@ impl<I: CollectionId, T: ShardTime> Collections<I, T> {
             reader: start.reader,
             finalization: Mutex::new(start.finalization),
             ledger,
+            tables,
+            migrated: OnceLock::new(),
+            apply_interval: start.apply_interval,
             engine: Mutex::new(Some(engine)),
         };
         Ok(Collections {
@@ -273,6 +299,9 @@ impl<I: CollectionId, T: ShardTime> Collections<I, T> {
             driving.finalizer.stop();
             driving.watch.stop();
         }
+        if let Some(tables) = self.inner.tables.set() {
+            tables.stop().await;
+        }
         let engine = self.inner.engine.lock().take();
         if let Some(engine) = engine {
             // Over in a moment: it has answered. How it ended was its answer.
@@ -302,10 +331,11 @@ impl<I: CollectionId, T: ShardTime> Inner<I, T> {
         let transactor = Transactor::new(Arc::clone(self.reads.store()), Some(taken.fence));
         let finalizes = Finalizes {
             client: self.client.clone(),
-            transactor: transactor.clone(),
+            shards: self.shards.clone(),
             reader: self.reader,
             fence: taken.fence,
             ledger: Arc::clone(&self.ledger),
+            tables: Arc::clone(&self.tables),
         };
         let settings = self.finalization.lock().clone();
         let driving = Driving {
@@ -331,18 +361,6 @@ impl<I: CollectionId, T: ShardTime> Inner<I, T> {
 
     fn driving(&self) -> Result<&Driving, ReadOnly> {
         self.driving.get().ok_or(ReadOnly)
-    }
-
-    /// Which of these shards nothing was ever written to.
-    async fn unwritten(&self, shards: Vec<ShardId>) -> Result<Vec<ShardId>, StorageError> {
-        let mut logs: Vec<Log<DataRecord<T>>> = shards.into_iter().map(Log::new).collect();
-        let mut all: Vec<_> = logs.iter_mut().collect();
-        for read in self.reads.refresh(&mut all).await? {
-            read.map_err(|error| StorageError::new(lowwater::StorageErrorKind::GiveUp, error))?;
-        }
-        let unwritten = logs.iter();
-        let unwritten = unwritten.filter(|log| log.record().upper().is_minimum());
-        Ok(unwritten.map(|log| log.id().shard).collect())
     }
 }
 

@@ -163,6 +163,11 @@ impl Parts {
         }
     }
 
+    /// Where they are: `memory`, a folder, `s3://bucket/prefix`; without keys and passwords.
+    pub fn place(&self) -> Arc<str> {
+        Arc::clone(&self.place)
+    }
+
     /// How many bytes of parts this process has written, through this and all its clones.
     pub fn bytes_written(&self) -> u64 {
         *self.written.lock()

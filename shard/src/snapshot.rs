@@ -65,6 +65,8 @@ pub struct SnapshotStats {
 enum Patience {
     Wait,
     Refuse,
+    /// It need not be: whoever asks knows that nothing more comes up to there.
+    Settled,
 }
 
 /// What a snapshot reads, and that it reads it.
@@ -132,10 +134,30 @@ impl<T: ShardTime> Shards<T> {
         as_of: &Antichain<T>,
     ) -> impl Future<Output = Result<SnapshotStats, SnapshotError<T>>> + Send + 'static + use<T>
     {
+        self.stats_as_of(shard, as_of, Patience::Wait)
+    }
+
+    /// The same of a shard to which nothing more comes up to the frontier, however far it is written.
+    pub(crate) fn settled_stats(
+        &self,
+        shard: ShardId,
+        as_of: &Antichain<T>,
+    ) -> impl Future<Output = Result<SnapshotStats, SnapshotError<T>>> + Send + 'static + use<T>
+    {
+        self.stats_as_of(shard, as_of, Patience::Settled)
+    }
+
+    fn stats_as_of(
+        &self,
+        shard: ShardId,
+        as_of: &Antichain<T>,
+        patience: Patience,
+    ) -> impl Future<Output = Result<SnapshotStats, SnapshotError<T>>> + Send + 'static + use<T>
+    {
         let (inner, as_of) = (Arc::clone(&self.inner), as_of.clone());
         async move {
             let shard = inner.hub.shard(shard);
-            let plan = inner.plan(&shard, &as_of, Patience::Wait).await?;
+            let plan = inner.plan(&shard, &as_of, patience).await?;
             let mut stats = SnapshotStats::default();
             for source in &plan.sources {
                 let (bytes, parts) = match &source.content {
@@ -162,11 +184,31 @@ impl<T: ShardTime> Shards<T> {
         as_of: &Antichain<T>,
     ) -> impl Future<Output = Result<Vec<PartStats>, SnapshotError<T>>> + Send + 'static + use<T>
     {
+        self.parts_as_of(shard, as_of, Patience::Wait)
+    }
+
+    /// The same of a shard to which nothing more comes up to the frontier, however far it is written.
+    pub(crate) fn settled_parts_stats(
+        &self,
+        shard: ShardId,
+        as_of: &Antichain<T>,
+    ) -> impl Future<Output = Result<Vec<PartStats>, SnapshotError<T>>> + Send + 'static + use<T>
+    {
+        self.parts_as_of(shard, as_of, Patience::Settled)
+    }
+
+    fn parts_as_of(
+        &self,
+        shard: ShardId,
+        as_of: &Antichain<T>,
+        patience: Patience,
+    ) -> impl Future<Output = Result<Vec<PartStats>, SnapshotError<T>>> + Send + 'static + use<T>
+    {
         let (inner, as_of) = (Arc::clone(&self.inner), as_of.clone());
         async move {
             let shard = inner.hub.shard(shard);
             for _ in 0..TRIES {
-                let plan = inner.plan(&shard, &as_of, Patience::Wait).await?;
+                let plan = inner.plan(&shard, &as_of, patience).await?;
                 if let Some(stats) = inner.stats_of(&shard, &plan).await? {
                     return Ok(stats);
                 }
@@ -260,7 +302,8 @@ impl<T: ShardTime> Inner<T> {
             if !PartialOrder::less_equal(since.frontier(), as_of) {
                 return Err(SnapshotError::TooEarly { since, upper });
             }
-            if !upper.is_past(as_of) {
+            let must_be_past = patience != Patience::Settled;
+            if must_be_past && !upper.is_past(as_of) {
                 if patience == Patience::Refuse {
                     return Err(SnapshotError::NotYet { since, upper });
                 }
@@ -269,7 +312,7 @@ impl<T: ShardTime> Inner<T> {
                 continue;
             }
             let data = shard.data.lock().await;
-            if !data.record().upper().is_past(as_of) {
+            if must_be_past && !data.record().upper().is_past(as_of) {
                 // Somebody has found the log damaged; what is wrong with it shows when it is read.
                 drop(data);
                 self.hub.refresh_one::<DataRecord<T>>(shard).await?;

@@ -5,6 +5,9 @@ use timely::order::Product;
 
 /// A time that has a durable form.
 ///
+/// Times are ordered coordinate by coordinate: `a ≤ b` iff no coordinate of `a` is greater than that of
+/// `b`. Subscriptions rely on it, and whoever reads the stored columns with another tool does.
+///
 /// The number and the order of the coordinates are part of what is stored: a log that was written
 /// with another number of them is refused as foreign.
 pub trait ShardTime: Time {

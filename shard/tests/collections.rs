@@ -1,11 +1,14 @@
-//! A controller's collections, from boot to drop, on memory and on SQLite.
+//! A controller's collections, from boot to drop, on memory, on SQLite and on PostgreSQL.
 #![expect(clippy::unwrap_used, reason = "what a test does not expect fails it")]
+#![expect(clippy::print_stderr, reason = "people are told what was skipped")]
 
 mod collections {
     mod charge;
     mod crash;
     mod creating;
     mod finalizing;
+    mod reading;
     mod standby;
+    mod tables;
     mod world;
 }

@@ -1,14 +1,12 @@
 //! One suite for all stores: what [`Consensus`] promises, each of them keeps.
 
 #![expect(clippy::unwrap_used, reason = "what a test does not expect fails it")]
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "processes and people are told"
-)]
+#![expect(clippy::print_stdout, reason = "processes are told")]
 
+mod place;
 mod conformance {
     pub(crate) mod store;
+    mod closing;
     pub(crate) mod races;
     pub(crate) mod processes;
     pub(crate) mod rules;

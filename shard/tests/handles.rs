@@ -1,6 +1,7 @@
 //! Handles of shards: each `Shards` on one store stands for a process.
 #![expect(clippy::unwrap_used, reason = "what a test does not expect fails it")]
 
+mod place;
 #[path = "handles/appends.rs"]
 mod appends;
 #[path = "handles/counting.rs"]

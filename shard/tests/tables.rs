@@ -14,7 +14,7 @@ use lowwater_shard::consensus::postgres::{PostgresConfig, PostgresConsensus};
 use lowwater_shard::consensus::unreliable::{Fault, UnreliableConsensus};
 use lowwater_shard::consensus::{Consensus, Fence, MemoryConsensus};
 use lowwater_shard::record::{Content, DataRecord};
-use lowwater_shard::tables::{Access, CommitRefusal, Tables, TablesError};
+use lowwater_shard::tables::{Access, Apply, CommitRefusal, Tables, TablesError};
 use lowwater_shard::{Column, ColumnKind, Epoch, Incarnation, Log, Nonce, Parts, ReaderId, Schema};
 use proptest::prelude::*;
 use tokio::runtime::Handle;
@@ -50,7 +50,12 @@ fn control(epoch: u64, in_background: bool) -> Access {
     Access::Control {
         reader: READER,
         fence: fence(epoch),
-        in_background,
+        apply: match in_background {
+            true => Apply::InBackground {
+                every: Duration::ZERO,
+            },
+            false => Apply::ByHand,
+        },
     }
 }
 
@@ -76,8 +81,7 @@ async fn commit(tables: &Tables<u64>, at: u64, writes: Writes<'_>) -> Commit {
         let diffs = vec![1; values.len()];
         let values: ArrayRef = Arc::new(Int64Array::from(values.to_vec()));
         let rows = RecordBatch::try_new(schema.arrow(), vec![values]).unwrap();
-        let written = transaction.write(*table, &schema, rows, diffs).await;
-        written.unwrap();
+        transaction.write(*table, &schema, rows, diffs).unwrap();
     }
     transaction.commit_at(&at).await
 }

@@ -8,9 +8,10 @@
     reason = "processes and people are told"
 )]
 
+mod place;
 mod takeover {
     #[path = "../conformance/store.rs"]
-    #[allow(dead_code, reason = "other tests use the rest")]
+    #[allow(dead_code, unused_imports, reason = "other tests use the rest")]
     pub(crate) mod store;
     pub(crate) mod talk;
     pub(crate) mod stopping;
@@ -22,10 +23,15 @@ mod takeover {
     pub(crate) mod newer;
     pub(crate) mod proxy;
     pub(crate) mod wire;
+    pub(crate) mod promoted;
+    pub(crate) mod charge;
 }
 
 use takeover::calls::Call;
+use takeover::charge;
 use takeover::newer::stopped_at_each_write_of;
+use takeover::promoted::promoted_meanwhile;
+use takeover::stopping::Place;
 use takeover::store::{Embedded, Postgres};
 use takeover::wire::cut_off_at_each_commit_of;
 
@@ -105,6 +111,62 @@ mod postgres_cut_off {
     fn nothing_lands_of_tables_that_are_registered() {
         cut_off_at_each_commit_of(Call::Register);
     }
+}
+
+/// On each store.
+macro_rules! charges {
+    ($module:ident $new:expr) => {
+        mod $module {
+            use super::*;
+
+            #[test]
+            fn those_who_race_have_epochs_of_their_own() {
+                if let Some(store) = $new {
+                    charge::those_who_race_have_epochs_of_their_own(&store);
+                }
+            }
+
+            #[test]
+            fn whoever_is_stopped_as_it_takes_over_is_overtaken() {
+                for place in [Place::Before, Place::After] {
+                    if let Some(store) = $new {
+                        charge::whoever_is_stopped_as_it_takes_over_is_overtaken(&store, place);
+                    }
+                }
+            }
+
+            #[test]
+            fn whoever_writes_nothing_hears_of_it_too() {
+                if let Some(store) = $new {
+                    charge::whoever_writes_nothing_hears_of_it_too(&store);
+                }
+            }
+
+            #[test]
+            fn a_reader_is_promoted_while_the_older_one_is_stopped() {
+                for call in [Call::Create, Call::Downgrade, Call::Prepare, Call::Commit] {
+                    for place in [Place::Before, Place::After] {
+                        if let Some(store) = $new {
+                            promoted_meanwhile(call, &store, place);
+                        }
+                    }
+                }
+            }
+        }
+    };
+}
+
+charges!(embedded_charge Some(Embedded::new()));
+charges!(postgres_charge Postgres::new());
+
+#[test]
+fn who_is_killed_in_a_transaction_is_in_nobodys_way() {
+    charge::who_is_killed_in_a_transaction_is_in_nobodys_way();
+}
+
+#[test]
+fn who_is_woken_in_a_transaction_ends_it_and_is_overtaken() {
+    charge::who_is_woken_in_a_transaction_ends_it_and_is_overtaken();
 }
 
 /// Not a test of its own: the older controller, which the tests above start as another process.

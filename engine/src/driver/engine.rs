@@ -107,6 +107,7 @@ impl<I: CollectionId, T: Time> Engine<I, T> {
             directory: Directory::new(),
             tickets: Sequence::new(),
         });
+        line.leads_to(&link);
         let engine = Engine {
             started,
             receiver,

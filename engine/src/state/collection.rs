@@ -12,6 +12,7 @@ use crate::policy::ReadPolicy;
 
 use super::capabilities::Capabilities;
 use super::graph::Links;
+use super::lapse::Floor;
 
 /// One incarnation of a collection, from its creation until its since is empty.
 #[derive(Debug)]
@@ -46,6 +47,8 @@ pub(crate) struct Collection<I, T> {
     pub(crate) shard: Option<ShardId>,
     /// Others have the shard too, or had it.
     pub(crate) shared: bool,
+    /// A lease has lapsed by which it was kept readable; boxed, for that is rare.
+    pub(crate) floor: Option<Box<Floor<T>>>,
     pub(crate) version: u64,
     pub(crate) id: I,
 }
@@ -98,6 +101,20 @@ impl<I, T: Time> Collection<I, T> {
             });
         }
         Ok(())
+    }
+
+    /// From when on it can be read, a lease that has lapsed in this turn included.
+    pub(crate) fn readable(&self) -> Since<T> {
+        match &self.floor {
+            Some(floor) => self.since.join(&floor.since),
+            None => self.since.clone(),
+        }
+    }
+
+    /// Whether a hold's time counts: false where it was revoked.
+    pub(crate) fn counts(&self, time: &T) -> bool {
+        let floor = self.floor.as_ref();
+        floor.is_none_or(|floor| floor.since.can_read(time))
     }
 
     pub(crate) fn is_dropped(&self) -> bool {

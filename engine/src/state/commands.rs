@@ -153,9 +153,7 @@ impl<I: CollectionId, T: Time> State<I, T> {
             .map(|(target, start)| self.grant(target, start))
             .collect::<Result<Vec<_>, _>>()?;
         for Granted { key, since, .. } in &granted {
-            for time in since.frontier().iter() {
-                self.held.update((key.slot, time.clone()), 1);
-            }
+            self.count_hold(key.slot, since.clone(), 1);
         }
         Ok(granted)
     }
@@ -175,11 +173,11 @@ impl<I: CollectionId, T: Time> State<I, T> {
         if collection.is_dropped() {
             return Err(AcquireError::Dropped(id));
         }
+        let since = collection.readable();
         let since = match start {
-            Start::Earliest => collection.since.clone(),
-            Start::At(at) if PartialOrder::less_equal(&collection.since, &at) => at,
+            Start::Earliest => since,
+            Start::At(at) if PartialOrder::less_equal(&since, &at) => at,
             Start::At(_) => {
-                let since = collection.since.clone();
                 return Err(AcquireError::TooEarly {
                     collection: id,
                     since,

@@ -31,7 +31,7 @@ impl<I: CollectionId, T: Time> State<I, T> {
         let retired = self
             .retired
             .iter()
-            .filter(|(_, (key, _))| *key == collection.key);
+            .filter(|(_, (key, since))| *key == collection.key && !since.is_gone());
         causes.extend(retired.map(|(cell, (_, since))| Cause::Pins {
             since: since.clone(),
             holds: readers.pins(*cell),

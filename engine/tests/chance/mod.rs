@@ -147,6 +147,17 @@ impl<T: ChanceTime> Chance<T> {
                 };
                 format!("written {shard}={}", show(&upper))
             }
+            Act::Lapsed => {
+                let lapsed = (0..self.rng.usize(1..=3)).map(|_| {
+                    let shard = self.shard()?;
+                    // Mostly past what is held.
+                    let known = self.world.truth.planned(shard);
+                    let since = self.world.storage.shards[&shard].since.clone();
+                    let since = known.filter(|_| self.rng.u32(..4) > 0).unwrap_or(since);
+                    Some(format!("{shard}={}", show(&self.later(&since))))
+                });
+                format!("lapsed {}", lapsed.collect::<Option<Vec<_>>>()?.join(" "))
+            }
             Act::ShardMoved => {
                 let shard = self.shard()?;
                 let since = self.world.storage.shards[&shard].since.clone();

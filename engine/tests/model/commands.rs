@@ -29,6 +29,7 @@ impl<T: TestTime> World<T> {
     /// fenced                                another controller is in charge, of epoch 7
     /// shard N since:F upper:F              how it is found; or how somebody else moves it
     /// answers any                          what is refused need not be expected
+    /// lapsed N=F M=F                        leases have lapsed: the shards are there, or further
     /// written N=F     after MS     flush   interval MS | max
     /// ```
     pub(crate) fn command(&mut self, text: &str, expected: Option<&str>) {
@@ -86,6 +87,10 @@ impl<T: TestTime> World<T> {
             ("written", [written]) => {
                 let (shard, upper) = assignment(written);
                 self.written(number(shard), frontier(upper));
+            }
+            ("lapsed", all) => {
+                let all = all.iter().map(|text| assignment(text));
+                self.lapsed(all.map(|(shard, since)| (number(shard), frontier(since))));
             }
             ("answers", ["any"]) => self.all_succeeds = false,
             ("after", [ms]) => self.after(Duration::from_millis(number(ms))),

@@ -151,6 +151,9 @@ pub(super) fn event<T: TestTime>(event: &Event<char, T>) -> String {
             show(asked.frontier()),
             show(actual.frontier())
         ),
+        Event::LeaseLapsed { collection, since } => {
+            format!("LeaseLapsed({collection},{})", show(since.frontier()))
+        }
         Event::UpperIncomparable {
             collection,
             reported,

@@ -20,6 +20,9 @@ use super::ledger::{Ledger, Live};
 pub struct CollectionMetadata<I> {
     /// Its shard.
     pub shard: ShardId,
+    /// Where the parts of its shard are: `memory`, a folder, `s3://bucket/prefix`; keys and
+    /// passwords are never in it. They are below the [shard's own folder](crate::parts) there.
+    pub location: Arc<str>,
     /// The incarnation that has the id now.
     pub key: Key,
     /// What it is, with the schema of its rows.
@@ -56,15 +59,19 @@ impl<I: CollectionId, T: ShardTime> Collections<I, T> {
     /// What is known of a collection; none if there is none, or it was dropped.
     pub fn metadata(&self, id: I) -> Option<CollectionMetadata<I>> {
         let ledger = self.inner.ledger.lock();
-        Some(metadata(&ledger, ledger.live(id)?))
+        Some(self.metadata_of(&ledger, ledger.live(id)?))
     }
 
     /// What is known of all collections that were not dropped.
     pub fn active_metadata(&self) -> BTreeMap<I, CollectionMetadata<I>> {
         let ledger = self.inner.ledger.lock();
         let all = ledger.all_live();
-        all.map(|(id, live)| (id, metadata(&ledger, live)))
+        all.map(|(id, live)| (id, self.metadata_of(&ledger, live)))
             .collect()
+    }
+
+    fn metadata_of(&self, ledger: &Ledger<I>, live: &Live<I>) -> CollectionMetadata<I> {
+        metadata(ledger, live, self.inner.shards.parts().place())
     }
 
     /// The exports of an ingestion that are there now.
@@ -186,7 +193,11 @@ impl<I: CollectionId, T: ShardTime> Collections<I, T> {
     }
 }
 
-fn metadata<I: CollectionId>(ledger: &Ledger<I>, live: &Live<I>) -> CollectionMetadata<I> {
+fn metadata<I: CollectionId>(
+    ledger: &Ledger<I>,
+    live: &Live<I>,
+    location: Arc<str>,
+) -> CollectionMetadata<I> {
     let description = &live.description;
     let ingestion = match &description.kind {
         Kind::Ingestion { .. } => Some(description),
@@ -202,6 +213,7 @@ fn metadata<I: CollectionId>(ledger: &Ledger<I>, live: &Live<I>) -> CollectionMe
     let is_table = description.kind == Kind::Table;
     CollectionMetadata {
         shard: live.shard,
+        location,
         key: live.key,
         description: Arc::clone(description),
         txns_shard: ledger.txns_shard().filter(|_| is_table),

@@ -5,6 +5,7 @@
 //! a hundred writers cost one sync of the disk; a second thread reads beside it.
 
 mod database;
+mod worker;
 mod writer;
 mod reader;
 
@@ -21,14 +22,18 @@ use writer::Writer;
 
 pub use database::OpenError;
 
-/// Logs in a folder. Clones are handles of the same store; the last one that goes stops the
-/// threads, after they have carried out what was asked.
+/// Logs in a folder. Clones are handles of the same store. The last one that goes ends the threads,
+/// after they have carried out what was asked, and waits until they have closed the file; a disk
+/// that does not answer is not waited for beyond a bound. Where nobody else has the store open,
+/// nothing is left but the file itself, and the folder may be copied, moved or removed.
 #[derive(Clone, Debug)]
 pub struct EmbeddedConsensus {
     threads: Arc<Threads>,
     hints: Hints,
 }
 
+/// They end one after the other: SQLite clears up behind the last connection that is closed, and
+/// leaves it to the other where two are closed at once.
 #[derive(Debug)]
 struct Threads {
     folder: PathBuf,

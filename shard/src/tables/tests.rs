@@ -1,16 +1,13 @@
 //! Tables over shards that can be stopped after every durable step.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array};
 use arrow::datatypes::Int64Type;
 use arrow::record_batch::RecordBatch;
-use lowwater::{
-    DowngradeSinces, OpenShards, OpenedShard, ShardId, Since, Storage, StorageReport,
-    StorageReports, Upper,
-};
+use lowwater::{ShardId, Since, Upper};
 use proptest::prelude::*;
 use timely::progress::Antichain;
 use tokio::runtime::Handle;
@@ -67,7 +64,7 @@ fn values(updates: &Updates<u64>) -> Vec<(i64, u64, i64)> {
 
 async fn open(store: &MemoryTables<u64>, mode: Mode) -> Tables<u64> {
     let store = Arc::new(store.clone());
-    Tables::open_on(&Handle::current(), store, TXNS, mode)
+    Tables::open_on(&Handle::current(), store, TXNS, mode, Arc::default())
         .await
         .unwrap()
 }
@@ -87,14 +84,15 @@ async fn transaction(tables: &Tables<u64>, writes: Writes<'_>) -> Transaction<u6
     for (table, values) in writes {
         let diffs = vec![1; values.len()];
         let schema = schema();
-        let written = transaction.write(*table, &schema, rows(values), diffs);
-        written.await.unwrap();
+        transaction
+            .write(*table, &schema, rows(values), diffs)
+            .unwrap();
     }
     transaction
 }
 
 async fn commit(tables: &Tables<u64>, at: u64, writes: Writes<'_>) {
-    let transaction = transaction(tables, writes).await;
+    let mut transaction = transaction(tables, writes).await;
     let upper = transaction.commit_at(&at).await.unwrap();
     assert_eq!(upper, Upper::at(at + 1));
 }
@@ -129,11 +127,40 @@ async fn what_commits_together_is_one_durable_step_and_is_seen_together() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn transactions_that_commit_as_one_are_each_at_their_time_and_one_durable_step() {
+    let store = MemoryTables::new();
+    let tables = registered(&store, Mode::ByHand).await;
+    let before = store.steps();
+    let one = transaction(&tables, &[(A, &[1]), (B, &[2])]).await;
+    let other = transaction(&tables, &[(A, &[3])]).await;
+    let mut all = [(5, one), (7, other)];
+    assert_eq!(
+        tables.commit_all(&9, &mut all).await.unwrap(),
+        Upper::at(10)
+    );
+    assert_eq!(store.steps(), before + 1);
+    for (as_of, of_a, of_b) in [(4, &[][..], &[][..]), (6, &[1], &[2]), (9, &[1, 3], &[2])] {
+        assert_eq!(read(&tables, A, as_of).await, of_a);
+        assert_eq!(read(&tables, B, as_of).await, of_b);
+    }
+    let late = tables.commit_all(&20, &mut all).await.unwrap_err();
+    let TablesError::Refused(CommitRefusal::Passed(passed)) = late else {
+        panic!("{late}")
+    };
+    assert_eq!(passed.upper, Upper::at(10));
+    // With nothing to write it closes times.
+    assert_eq!(
+        tables.commit_all(&20, &mut []).await.unwrap(),
+        Upper::at(21)
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_commit_whose_time_has_passed_is_refused_with_the_upper_and_goes_through_there() {
     let store = MemoryTables::new();
     let tables = registered(&store, Mode::ByHand).await;
     let other = open(&store, Mode::ByHand).await;
-    let late = transaction(&tables, &[(A, &[7])]).await;
+    let mut late = transaction(&tables, &[(A, &[7])]).await;
     commit(&other, 5, &[(A, &[1])]).await;
     let refused = late.commit_at(&5).await.unwrap_err();
     let TablesError::Refused(CommitRefusal::Passed(Passed { upper })) = refused else {
@@ -238,7 +265,7 @@ async fn nothing_of_a_controller_lands_after_another_has_taken_over() {
     let store = MemoryTables::new();
     let old = registered(&store.as_controller(fence(1)), Mode::ByHand).await;
     commit(&old, 5, &[(A, &[1])]).await;
-    let late = transaction(&old, &[(A, &[9])]).await;
+    let mut late = transaction(&old, &[(A, &[9])]).await;
     let new = open(&store.as_controller(fence(2)), Mode::ByHand).await;
     let steps = store.steps();
     fn is_fenced<X, R>(outcome: Result<X, TablesError<R>>) -> bool {
@@ -262,15 +289,15 @@ async fn nothing_of_a_controller_lands_after_another_has_taken_over() {
 #[tokio::test(start_paused = true)]
 async fn processes_that_commit_at_once_take_turns() {
     let store = MemoryTables::new();
-    drop(registered(&store, Mode::Background).await);
+    drop(registered(&store, Mode::Background(Duration::ZERO)).await);
     let mut writers = Vec::new();
     for process in 0..3 {
-        let tables = open(&store, Mode::Background).await;
+        let tables = open(&store, Mode::Background(Duration::ZERO)).await;
         writers.push(tokio::spawn(async move {
             let mut committed = Vec::new();
             for number in 0..20 {
                 let value = 100 * process + number;
-                let transaction = transaction(&tables, &[(A, &[value]), (B, &[value])]).await;
+                let mut transaction = transaction(&tables, &[(A, &[value]), (B, &[value])]).await;
                 let mut at = 2;
                 while let Err(refused) = transaction.commit_at(&at).await {
                     let TablesError::Refused(CommitRefusal::Passed(passed)) = refused else {
@@ -305,7 +332,7 @@ async fn processes_that_commit_at_once_take_turns() {
 #[tokio::test(start_paused = true)]
 async fn the_background_applies_tidies_and_lets_go_of_the_txns_shard() {
     let store = MemoryTables::new();
-    let tables = registered(&store, Mode::Background).await;
+    let tables = registered(&store, Mode::Background(Duration::ZERO)).await;
     commit(&tables, 5, &[(A, &[1]), (B, &[2])]).await;
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert_eq!(
@@ -330,7 +357,7 @@ async fn the_background_applies_tidies_and_lets_go_of_the_txns_shard() {
 #[tokio::test(start_paused = true)]
 async fn the_background_applies_what_other_processes_commit() {
     let store = MemoryTables::new();
-    let _background = registered(&store, Mode::Background).await;
+    let _background = registered(&store, Mode::Background(Duration::ZERO)).await;
     let other = open(&store, Mode::ByHand).await;
     commit(&other, 5, &[(A, &[1])]).await;
     tokio::time::sleep(Duration::from_secs(5)).await;
@@ -430,7 +457,7 @@ async fn a_forgetting_that_a_crash_has_interrupted_is_finished_by_whoever_comes_
     store.crash_after(1);
     assert!(tables.forget(&7, &[A]).await.is_err());
     store.crash_after(usize::MAX);
-    let tables = open(&store, Mode::Background).await;
+    let tables = open(&store, Mode::Background(Duration::ZERO)).await;
     assert_eq!(tables.upper(), Upper::at(8), "it was forgotten");
     assert_eq!(read(&tables, A, 7).await, NOTHING);
     tokio::time::sleep(Duration::from_secs(5)).await;
@@ -472,14 +499,14 @@ async fn a_table_is_written_with_the_versions_of_its_schema_and_no_others() {
     let one: ArrayRef = Arc::new(Int64Array::from(vec![2]));
     let batch = RecordBatch::try_new(grown.arrow(), vec![Arc::clone(&one), one]).unwrap();
     let mut transaction = tables.begin();
-    let refused = transaction.write(A, &grown, batch.clone(), vec![1]).await;
-    assert!(matches!(refused, Err(WriteError::UnknownSchema(A))));
-    tables.alter(A, &grown).await.unwrap();
-    transaction.write(A, &grown, batch, vec![1]).await.unwrap();
+    transaction.write(A, &grown, batch, vec![1]).unwrap();
     transaction
         .write(A, &schema(), rows(&[3]), vec![1])
-        .await
         .unwrap();
+    let refused = transaction.commit_at(&6).await;
+    let is_unknown = |refusal: &_| *refusal == CommitRefusal::UnknownSchema(A);
+    assert!(matches!(refused, Err(TablesError::Refused(refusal)) if is_unknown(&refusal)));
+    tables.alter(A, &grown).await.unwrap();
     transaction.commit_at(&6).await.unwrap();
     for tables in [open(&store, Mode::ReadOnly).await, tables] {
         let seen = tables.snapshot(A, &6).await.unwrap();
@@ -665,71 +692,13 @@ async fn a_subscription_goes_on_when_the_table_is_forgotten_and_ends_with_its_sh
 #[tokio::test(start_paused = true)]
 async fn tables_that_are_dropped_leave_no_task_behind() {
     let store = MemoryTables::new();
-    let tables = registered(&store, Mode::Background).await;
+    let tables = registered(&store, Mode::Background(Duration::ZERO)).await;
     let inner = Arc::downgrade(&tables.inner);
     tokio::time::sleep(Duration::from_secs(5)).await;
     drop(tables);
     assert!(inner.upgrade().is_none());
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert_eq!(Handle::current().metrics().num_alive_tasks(), 0);
-}
-
-/// Opens every shard at since and upper 0.
-struct Fresh;
-
-impl Storage<u64> for Fresh {
-    fn open(&mut self, request: OpenShards<u64>) {
-        let (since, upper) = (Since::minimum(), Upper::minimum());
-        let fresh = OpenedShard { since, upper };
-        let fresh = |shard: &ShardId| (*shard, Ok(fresh.clone()));
-        let outcomes = request.shards().iter().map(fresh).collect();
-        request.answer(outcomes);
-    }
-
-    fn downgrade(&mut self, request: DowngradeSinces<u64>) {
-        request.answer(|wish| Ok(wish.since.clone()));
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_engine_hears_of_all_tables_in_one_input() {
-    let store = MemoryTables::new();
-    let tables = open(&store, Mode::ByHand).await;
-    let ids: Vec<ShardId> = (0..50).map(ShardId::new).collect();
-    let all: Vec<_> = ids.iter().map(|id| (*id, schema())).collect();
-    tables.register(&1, &all).await.unwrap();
-    let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
-    let reports = StorageReports::new(move |report| told.send(report).unwrap());
-    let migrated = ids[7];
-    let handle = Handle::current();
-    let mut storage = TableStorage::new(&handle, Fresh, tables.clone(), BTreeSet::from([migrated]));
-    let (stranger, mut asked) = (ShardId::new(999), ids.clone());
-    asked.push(stranger);
-    storage.open(OpenShards::new(3, asked, reports.clone()));
-    let Some(StorageReport::Opened { batch: 3, outcomes }) = heard.recv().await else {
-        panic!("the batch is answered first")
-    };
-    for (id, opened) in outcomes {
-        let own = id == stranger || id == migrated;
-        let expected = if own { Upper::minimum() } else { Upper::at(2) };
-        assert_eq!(opened.unwrap().upper, expected, "{id}");
-    }
-    tables.advance(&9).await.unwrap();
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    let Some(StorageReport::UppersAdvanced(uppers)) = heard.recv().await else {
-        panic!("all advance")
-    };
-    let advanced = ids.iter().filter(|id| **id != migrated);
-    let advanced: Vec<_> = advanced.map(|id| (*id, Upper::at(10))).collect();
-    assert_eq!(uppers, advanced);
-    assert!(heard.try_recv().is_err(), "one input for all");
-    // A shard that becomes a table is followed as one.
-    tables.register(&11, &[(stranger, schema())]).await.unwrap();
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    let Some(StorageReport::UppersAdvanced(uppers)) = heard.recv().await else {
-        panic!("all advance")
-    };
-    assert!(uppers.contains(&(stranger, Upper::at(12))));
 }
 
 /// What a caller wants.
@@ -783,7 +752,7 @@ async fn insist(store: &MemoryTables<u64>, naive: &mut Naive, call: &Call, steps
                     let schema = schema();
                     for (table, value) in writes {
                         let written = transaction.write(*table, &schema, rows(&[*value]), vec![1]);
-                        taken &= written.await.is_ok();
+                        taken &= written.is_ok();
                     }
                     taken && transaction.commit_at(&at).await.is_ok()
                 }

@@ -36,7 +36,7 @@ pub(crate) async fn commit(store: &dyn Consensus, offers: Vec<Offer>) -> Vec<Out
     store.commit(None, offers).await.unwrap().unwrap()
 }
 
-async fn write(store: &dyn Consensus, log: LogId, versions: u64) {
+pub(crate) async fn write(store: &dyn Consensus, log: LogId, versions: u64) {
     for number in 1..=versions {
         let data = number.to_string();
         let outcome = commit(store, vec![offer(log, number - 1, data)]).await;

@@ -13,13 +13,14 @@ use lowwater_shard::collections::{
 };
 use lowwater_shard::consensus::{Consensus, Fence};
 use lowwater_shard::metadata::{CommitError, StoredMetadata};
-use lowwater_shard::tables::{Access, CommitRefusal, Tables, TablesError};
+use lowwater_shard::tables::{Access, Apply, CommitRefusal, Tables, TablesError};
 use lowwater_shard::{
     Column, ColumnKind, Epoch, Parts, ReaderId, Schema, Settings, Shards, Updates, Upkeep,
 };
 use tokio::runtime::Handle;
 
 use super::calls::Call;
+use super::charge;
 use super::fenced::refused;
 use super::stopping::{Place, Stopping};
 use super::store;
@@ -81,10 +82,11 @@ pub(crate) fn new(id: u64, kind: Kind<u64>) -> NewCollection<u64, u64> {
     }
 }
 
-/// The shards of a store.
+/// The shards of a store. All that is written becomes parts.
 pub(crate) fn shards(store: Arc<dyn Consensus>, parts: &Parts) -> Shards<u64> {
     let settings = Settings {
         upkeep: Upkeep::ByHand,
+        inline_bytes_max: 0,
         ..Settings::default()
     };
     Shards::new(&Handle::current(), store, parts.clone(), settings)
@@ -114,7 +116,7 @@ pub(crate) async fn tables(
     let access = Access::Control {
         reader: READER,
         fence,
-        in_background: false,
+        apply: Apply::ByHand,
     };
     Tables::open(&Handle::current(), store, parts.clone(), txns, access).await
 }
@@ -149,6 +151,11 @@ impl Older {
             tables,
         };
         older.initialize([1, 2, 3, 9]).await.unwrap();
+        older
+            .collections
+            .open_tables(BTreeSet::new())
+            .await
+            .unwrap();
         let batch = vec![new(1, Kind::Compute), new(3, Kind::Table)];
         let created = older.collections.create(Some(1), batch).await.unwrap();
         for at in [10, 20, 30, 100] {
@@ -221,7 +228,7 @@ impl Older {
         for (table, values) in writes {
             let (schema, diffs) = (columns(&["a"]), vec![1; values.len()]);
             let written = transaction.write(*table, &schema, rows(values), diffs);
-            written.await.unwrap();
+            written.unwrap();
         }
         transaction.commit_at(&at).await
     }
@@ -274,6 +281,7 @@ impl Older {
 
 /// What the process does that the tests start.
 pub(crate) fn live() {
+    charge::work();
     let (Ok(address), Ok(direct)) = (env::var(ADDRESS), env::var(DIRECT)) else {
         return;
     };
@@ -290,12 +298,10 @@ pub(crate) fn live() {
         let store = Stopping::new(store::open(&address).await);
         let older = Older::start(store, store::open(&direct).await, parts).await;
         call.prepare(&older).await;
-        match place {
-            Some(place) => older.store.stop_after(writes, place),
-            None => {
-                say("begin");
-                hear().await;
-            }
+        say("begin");
+        hear().await;
+        if let Some(place) = place {
+            older.store.stop_after(writes, place);
         }
         let came_to = call.carry_out(&older).await;
         say("over");

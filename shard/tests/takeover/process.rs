@@ -33,14 +33,22 @@ pub(crate) struct Process {
 
 impl Process {
     pub(crate) fn start(errand: &Errand<'_>) -> Self {
-        let mut child = Command::new(env::current_exe().unwrap())
-            .args(["older_controller", "--exact", "--nocapture"])
-            .env(older::ADDRESS, errand.address)
-            .env(older::DIRECT, errand.direct)
-            .env(older::PARTS, errand.parts)
-            .env(older::CALL, format!("{:?}", errand.call))
-            .env(older::WRITES, errand.writes.to_string())
-            .env(older::PLACE, &errand.place)
+        Process::with(|command| {
+            command
+                .env(older::ADDRESS, errand.address)
+                .env(older::DIRECT, errand.direct)
+                .env(older::PARTS, errand.parts)
+                .env(older::CALL, format!("{:?}", errand.call))
+                .env(older::WRITES, errand.writes.to_string())
+                .env(older::PLACE, &errand.place)
+        })
+    }
+
+    /// One that is told what to do by its environment.
+    pub(crate) fn with(tell: impl FnOnce(&mut Command) -> &mut Command) -> Self {
+        let mut command = Command::new(env::current_exe().unwrap());
+        command.args(["older_controller", "--exact", "--nocapture"]);
+        let mut child = tell(&mut command)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -71,6 +79,19 @@ impl Process {
     pub(crate) fn tell(&mut self, what: &str) {
         let mut stdin = self.child.stdin.as_ref().unwrap();
         writeln!(stdin, "{what}").unwrap();
+    }
+
+    /// Stops it where it wants to be; false if it is over before.
+    pub(crate) fn is_stopped_before_it_is_over(&mut self) -> bool {
+        match &*self.hear() {
+            "stop me" => self.stop(),
+            "over" => {
+                self.ends_well();
+                return false;
+            }
+            said => panic!("it says {said}"),
+        }
+        true
     }
 
     /// Stops it, and waits until it is.

@@ -1,13 +1,12 @@
 //! The thread that reads, beside the one that writes.
 
 use std::path::Path;
-use std::sync::mpsc;
-use std::thread;
 
 use tokio::sync::oneshot;
 
 use super::super::{Answer, ConsensusError};
 use super::database::{Database, OpenError, failed};
+use super::worker::Worker;
 use super::writer::stopped;
 
 type Question = Box<dyn FnOnce(&Database) + Send>;
@@ -15,20 +14,18 @@ type Question = Box<dyn FnOnce(&Database) + Send>;
 /// Where questions go.
 #[derive(Debug)]
 pub(super) struct Reader {
-    questions: mpsc::Sender<Question>,
+    questions: Worker<Question>,
 }
 
 impl Reader {
     pub(super) fn spawn(folder: &Path) -> Result<Self, OpenError> {
         let database = Database::open(folder)?;
-        let (questions, receiver) = mpsc::channel::<Question>();
-        thread::Builder::new()
-            .name("lowwater-reader".to_owned())
-            .spawn(move || {
-                for question in receiver {
-                    question(&database);
-                }
-            })?;
+        let questions = Worker::spawn("lowwater-reader", move |questions| {
+            for question in questions {
+                let question: Question = question;
+                question(&database);
+            }
+        })?;
         Ok(Reader { questions })
     }
 
@@ -38,12 +35,14 @@ impl Reader {
     ) -> Answer<X> {
         let (answer, answered) = oneshot::channel();
         let ask = move |database: &Database| {
+            if answer.is_closed() {
+                return;
+            }
             let said = question(database).map_err(failed);
             // Whoever has lost interest learns nothing.
             let _: Result<(), Result<X, ConsensusError>> = answer.send(said);
         };
-        // Where the thread has panicked, the question is dropped here, and the caller hears of it.
-        drop(self.questions.send(Box::new(ask)));
+        self.questions.tell(Box::new(ask));
         Box::pin(async move { answered.await.unwrap_or_else(|_| Err(stopped())) })
     }
 }

@@ -1,8 +1,7 @@
 //! The thread that writes: group commit.
 
 use std::path::PathBuf;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::thread;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
@@ -12,6 +11,7 @@ use crate::id::LogId;
 use super::super::hints::Hints;
 use super::super::{Answer, ConsensusError};
 use super::database::{Database, OpenError, failed};
+use super::worker::Worker;
 
 /// How often to look whether other processes have written, while somebody listens. It is a look
 /// into shared memory, one for the whole store.
@@ -20,7 +20,7 @@ const OTHERS_POLL: Duration = Duration::from_millis(10);
 /// Where writes go.
 #[derive(Debug)]
 pub(super) struct Writer {
-    messages: mpsc::Sender<Message>,
+    messages: Worker<Message>,
 }
 
 enum Message {
@@ -75,7 +75,6 @@ where
 impl Writer {
     pub(super) fn spawn(folder: PathBuf, hints: Hints) -> Result<Self, OpenError> {
         let database = Database::open(&folder)?;
-        let (messages, receiver) = mpsc::channel();
         let committer = Committer {
             folder,
             others_seen: database.others_version()?,
@@ -83,9 +82,7 @@ impl Writer {
             database,
             hints,
         };
-        thread::Builder::new()
-            .name("lowwater-writer".to_owned())
-            .spawn(move || committer.run(&receiver))?;
+        let messages = Worker::spawn("lowwater-writer", move |messages| committer.run(&messages))?;
         Ok(Writer { messages })
     }
 
@@ -103,21 +100,20 @@ impl Writer {
             logs,
             answer,
         };
-        // Where the thread has panicked, the task is dropped here, and the caller hears of it.
-        drop(self.messages.send(Message::Write(Box::new(task))));
+        self.messages.tell(Message::Write(Box::new(task)));
         Box::pin(async move { answered.await.unwrap_or_else(|_| Err(stopped())) })
     }
 
     /// Has the thread give back what is not needed, after what was asked before.
     pub(super) fn shrink(&self) -> Answer<()> {
         let (answer, answered) = oneshot::channel();
-        drop(self.messages.send(Message::Shrink(answer)));
+        self.messages.tell(Message::Shrink(answer));
         Box::pin(async move { answered.await.unwrap_or_else(|_| Err(stopped())) })
     }
 
     /// Tells the thread that somebody listens now.
     pub(super) fn listener(&self) {
-        drop(self.messages.send(Message::Listener));
+        self.messages.tell(Message::Listener);
     }
 }
 

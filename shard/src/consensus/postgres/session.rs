@@ -1,6 +1,7 @@
 //! One connection, and each statement.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 use lowwater::StorageErrorKind;
@@ -114,6 +115,12 @@ const BY_KEY: &str = "
     SELECT set_config(name, 'off', false) FROM pg_settings
     WHERE name IN ('enable_seqscan', 'enable_hashjoin', 'enable_mergejoin', 'jit')";
 
+/// Whoever vanishes in the middle of a transaction, without a word from his machine, leaves the gate
+/// closed until the server notices; by itself it would take hours.
+const VANISHED: &str = "
+    SELECT set_config(name, $1, false) FROM pg_settings
+    WHERE name = 'idle_in_transaction_session_timeout'";
+
 /// One step of the index for each log, however many versions it has.
 const LIST: &str = "
     WITH RECURSIVE logs (log, count) AS (
@@ -125,6 +132,9 @@ const LIST: &str = "
     )
     SELECT log FROM logs WHERE count <= $2 ORDER BY log";
 
+/// The longest time that the server knows.
+const MS_MAX: u128 = 1 << 30;
+
 /// A connection with its statements.
 pub(super) struct Session {
     client: Client,
@@ -135,10 +145,12 @@ pub(super) struct Session {
 pub(super) type Driver = Connection<Socket, Encrypted>;
 
 impl Session {
-    /// Connects, in a task of its own.
+    /// Connects, in a task of its own. Should this process vanish in the middle of a transaction,
+    /// the server waits so long for it.
     pub(super) async fn connect(
         server: &tokio_postgres::Config,
         tls: &Tls,
+        vanished_after: Duration,
     ) -> Result<Self, ConsensusError> {
         let (session, driver) = Session::connect_undriven(server, tls).await?;
         tokio::spawn(async move {
@@ -150,6 +162,9 @@ impl Session {
             let set = session.client.batch_execute(settings).await;
             set.map_err(failed)?;
         }
+        let vanished_after = vanished_after.as_millis().clamp(1, MS_MAX).to_string();
+        let set = session.client.query(VANISHED, &[&vanished_after]).await;
+        set.map_err(failed)?;
         Ok(session)
     }
 
@@ -474,7 +489,8 @@ mod tests {
             .unwrap();
         runtime.block_on(async {
             let tls = Tls::new(&server).unwrap();
-            test(Session::connect(&server, &tls).await.unwrap()).await;
+            let patience = Duration::from_secs(30);
+            test(Session::connect(&server, &tls, patience).await.unwrap()).await;
         });
     }
 

@@ -54,6 +54,35 @@ fn a_commit_to_many_tables_is_one_append_and_advances_all_of_them() {
 }
 
 #[test]
+fn commits_at_several_times_are_one_append_each_at_its_own_time_and_all_or_none() {
+    let mut state = registered();
+    let (one, other) = (writes(&[(A, "a"), (B, "b")]), writes(&[(A, "c")]));
+    let all = [(&4, &one), (&6, &other), (&4, &other)];
+    let step = state.commit_all(&8, all).unwrap();
+    assert_eq!((&step.lower, &step.upper), (&upper(2), &upper(9)));
+    take(&mut state, step);
+    let missing = |table, as_of| state.missing(table, &upper(2), &as_of);
+    let both = [(4, payload("a")), (4, payload("c"))];
+    assert_eq!(missing(A, 5), both);
+    assert_eq!(missing(A, 6)[2..], [(6, payload("c"))]);
+    assert_eq!(missing(B, 3), []);
+    assert_eq!(missing(B, 8), [(4, payload("b"))]);
+    assert_eq!(state.oldest_unapplied(), Some(&4));
+
+    // Where `through` is not the latest, the latest time is closed too.
+    let step = state.commit_all(&9, [(&12, &other)]).unwrap();
+    assert_eq!(step.upper, upper(13));
+    let passed = CommitRefusal::Passed(Passed { upper: upper(9) });
+    let late = state.commit_all(&12, [(&12, &other), (&8, &one)]);
+    assert_eq!(late, Err(passed));
+    let stranger = ShardId::new(9);
+    let strange = writes(&[(stranger, "x")]);
+    let refused = state.commit_all(&12, [(&11, &one), (&12, &strange)]);
+    let unregistered = CommitRefusal::Unregistered(BTreeSet::from([stranger]));
+    assert_eq!(refused, Err(unregistered));
+}
+
+#[test]
 fn a_time_that_has_passed_is_refused_with_the_upper() {
     let mut state = registered();
     commit(&mut state, 5, &[(A, "a")]);
