@@ -55,6 +55,7 @@ async fn race(store: &dyn Consensus) {
         let taken = take_over(store, None).await.unwrap();
         say(&taken.fence.epoch.to_string());
     }
+    hear().await;
     match take_over(store, Some(GIVEN)).await {
         Ok(_) => say("given"),
         Err(error) => {
@@ -70,14 +71,15 @@ pub(crate) fn those_who_race_have_epochs_of_their_own(store: &impl Store) {
         assert_eq!(racer.hear(), "begin");
     }
     racers.iter_mut().for_each(|racer| racer.tell("go on"));
-    let (mut epochs, mut given) = (Vec::new(), Vec::new());
-    for racer in &mut racers {
+    let mut epochs = Vec::new();
+    for racer in &racers {
         for _ in 0..ROUNDS {
             epochs.push(racer.hear().parse::<u64>().unwrap());
         }
-        given.push(racer.hear());
-        racer.ends_well();
     }
+    racers.iter_mut().for_each(|racer| racer.tell("go on"));
+    let mut given = racers.each_ref().map(Process::hear);
+    racers.iter_mut().for_each(Process::ends_well);
     epochs.sort_unstable();
     assert!(epochs.into_iter().eq(1..=2 * ROUNDS));
     given.sort_unstable();

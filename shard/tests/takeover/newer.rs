@@ -88,6 +88,7 @@ pub(crate) async fn goes_on(store: &impl Store, parts: &Path) {
     let prepared = prepared.unwrap();
     transaction.commit().await.unwrap();
     let given_up = prepared.committed().unfinalized;
+    collections.open_tables(BTreeSet::new()).await.unwrap();
     let batch = existing.iter().filter(|id| **id != 3);
     let batch = batch.map(|id| new(*id, Kind::Compute)).collect();
     let _ = collections.create(None, batch).await.unwrap();
