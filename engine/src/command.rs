@@ -133,6 +133,8 @@ pub enum Command<I, T> {
     Frontiers(Vec<I>),
     /// Who holds back a collection's since.
     Explain(I),
+    /// How many holds each of these collections has.
+    Holds(Vec<I>),
 }
 
 /// Why the engine takes no requests any more.

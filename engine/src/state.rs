@@ -16,6 +16,7 @@ mod explain;
 mod graph;
 mod invariants;
 mod lapse;
+mod last_wishes;
 mod propagate;
 mod sharers;
 mod store;
@@ -213,7 +214,11 @@ impl<I: CollectionId, T: Time> State<I, T> {
         }
     }
 
+    /// A hold that is counted by itself came or went.
     fn count_hold(&mut self, slot: u32, since: Since<T>, difference: i64) {
+        let holds = &mut self.at_mut(slot).holds;
+        // A release too many is found out where times are counted.
+        *holds = holds.saturating_add_signed(difference);
         for time in since.into_frontier() {
             if self.at(slot).counts(&time) {
                 self.held.update((slot, time), difference);

@@ -4,6 +4,7 @@
 //! use std::collections::BTreeSet;
 //! use std::sync::Arc;
 //!
+//! use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 //! use lowwater::ReadPolicy;
 //! use lowwater_shard::collections::{
 //!     Allotment, CollectionDescription, Collections, Kind, NewCollection, Start,
@@ -11,6 +12,7 @@
 //! use lowwater_shard::consensus::MemoryConsensus;
 //! use lowwater_shard::metadata::StoredMetadata;
 //! use lowwater_shard::{Column, ColumnKind, Parts, Schema, Settings, Shards};
+//! use timely::progress::Antichain;
 //!
 //! # let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
 //! # let handle = runtime.handle().clone();
@@ -25,35 +27,48 @@
 //! let prepared = collections.initialize(&mut transaction, &existing, &dropped)?;
 //! transaction.commit().await?;
 //! let _found = prepared.committed();
+//! collections.open_tables(BTreeSet::new()).await?;
 //!
-//! // Create: the catalogue's transaction allots a shard; then comes the collection.
+//! // Create: the catalogue's transaction allots shards; then come the collections. Tables begin
+//! // at a time.
 //! let mut transaction = metadata.begin().await?;
-//! let added = vec![(7, Allotment::Own)];
+//! let added = vec![(7, Allotment::Own), (8, Allotment::Own)];
 //! let prepared = collections.prepare(&mut transaction, added, &BTreeSet::new())?;
 //! transaction.commit().await?;
 //! let _allotted = prepared.committed();
 //! let column = Column { name: "delay".into(), kind: ColumnKind::Int64, nullable: true };
 //! let schema = Schema::new(vec![column])?;
-//! let flights = NewCollection {
-//!     id: 7,
-//!     description: CollectionDescription::new(Kind::Webhook, schema),
-//!     policy: ReadPolicy::lag_writes_by(1_440, 60)?,
+//! let table = |id| NewCollection {
+//!     id,
+//!     description: CollectionDescription::new(Kind::Table, schema.clone()),
+//!     policy: ReadPolicy::lag_writes_by(1_440, 60).expect("it lags by something"),
 //!     since: None,
 //! };
-//! let flights = collections.create(None, vec![flights]).await?.remove(0);
+//! let created = collections.create(Some(1), vec![table(7), table(8)]).await?;
+//!
+//! // Write: what is in one transaction is in all its tables at its time, or in none.
+//! let delays = |delay| {
+//!     let delays: ArrayRef = Arc::new(Int64Array::from(vec![delay]));
+//!     RecordBatch::try_new(schema.arrow(), vec![delays])
+//! };
+//! let mut minute = collections.begin()?;
+//! minute.write(7, delays(15)?, vec![1])?;
+//! minute.write(8, delays(30)?, vec![1])?;
+//! minute.commit_at(&10).await?;
 //!
 //! // Read: a hold keeps it readable, together with the frontiers at that instant.
 //! let held = collections.acquire(&[7]).await?.remove(0);
-//! assert_eq!(held.hold.since(), &flights.since());
+//! assert_eq!(held.hold.since(), &created[0].since());
+//! assert_eq!(collections.snapshot(7, &Antichain::from_elem(10)).await?.len(), 1);
 //! drop(held);
 //!
 //! // Drop: once the catalogue has committed, nobody owns the shard, and it is finalized when the
-//! // last hold has gone.
+//! // last hold has gone, and what was committed until then is in it.
 //! let mut transaction = metadata.begin().await?;
 //! let prepared = collections.prepare(&mut transaction, vec![], &BTreeSet::from([7]))?;
 //! transaction.commit().await?;
 //! let _given_up = prepared.committed();
-//! collections.drop_collections(vec![7]).await?;
+//! collections.drop_tables(&20, vec![7]).await?;
 //! while collections.finalizer_stats().succeeded == 0 {
 //!     tokio::time::sleep(std::time::Duration::from_millis(1)).await;
 //! }
@@ -80,6 +95,7 @@ mod tables;
 mod finalize;
 mod finalizer;
 mod watch;
+mod metrics;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -112,6 +128,7 @@ pub use create::{CollectionRefusal, CreateCollectionsError};
 pub use description::{CollectionDescription, Kind, KindName, NewCollection};
 pub use epoch::{TakeOverError, TakenOver, take_over};
 pub use finalizer::{Finalization, FinalizerStats, Unfinalized};
+pub use metrics::{Distance, MetricsOptions};
 pub use plan::{Allotment, Plan, PrepareError};
 pub use prepared::Prepared;
 pub use read::ReadCollectionError;

@@ -4,6 +4,7 @@
 mod place;
 mod away {
     pub(crate) mod controller;
+    mod encrypted;
     mod postgres;
     mod proxy;
     mod server;
@@ -13,8 +14,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lowwater::{Since, StopError};
+use lowwater_shard::consensus::embedded::EmbeddedConsensus;
 use lowwater_shard::consensus::unreliable::{Fault, UnreliableConsensus};
 use lowwater_shard::consensus::{Consensus, MemoryConsensus};
+use tempfile::TempDir;
 
 use away::controller::{BOUND, Controller, SHARDS, runtime};
 
@@ -31,6 +34,20 @@ fn while_the_store_is_stuck_all_that_needs_none_is_done_and_then_nothing_is_lost
     (1..=300).for_each(|upper| controller.tick(upper));
     assert_eq!(controller.collections[0].durable_since(), Since::at(0));
     store.release();
+    controller.becomes_durable(299);
+    controller.stop();
+}
+
+#[test]
+fn while_another_process_keeps_the_file_all_that_needs_none_is_done_and_then_nothing_is_lost() {
+    let folder = TempDir::new().unwrap();
+    let store = EmbeddedConsensus::open(folder.path()).unwrap();
+    let controller = Controller::start(runtime(), Arc::new(store), BOUND);
+    let other = rusqlite::Connection::open(folder.path().join("records.sqlite")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    (1..=300).for_each(|upper| controller.tick(upper));
+    assert_eq!(controller.collections[0].durable_since(), Since::at(0));
+    other.execute_batch("ROLLBACK").unwrap();
     controller.becomes_durable(299);
     controller.stop();
 }

@@ -7,6 +7,7 @@ mod collections {
     mod crash;
     mod creating;
     mod finalizing;
+    mod metrics;
     mod reading;
     mod standby;
     mod tables;

@@ -84,6 +84,13 @@ fn a_commit_waits_at_the_gate() {
 }
 
 #[test]
+fn what_is_not_notified_is_hinted_at() {
+    if let Some(store) = Postgres::new() {
+        rules::what_is_not_notified_is_hinted_at(&store);
+    }
+}
+
+#[test]
 fn connections_that_are_lost_are_opened_again() {
     if let Some(store) = Postgres::new() {
         rules::connections_that_are_lost_are_opened_again(&store);

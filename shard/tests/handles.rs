@@ -4,6 +4,8 @@
 mod place;
 #[path = "handles/appends.rs"]
 mod appends;
+#[path = "handles/cancelled.rs"]
+mod cancelled;
 #[path = "handles/counting.rs"]
 mod counting;
 #[path = "handles/disk.rs"]

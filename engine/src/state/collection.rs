@@ -33,6 +33,8 @@ pub(crate) struct Collection<I, T> {
     pub(crate) policy: Option<ReadPolicy<T>>,
     /// Slots. None occurs twice; empty once the collection is sealed.
     pub(crate) dependencies: SmallVec<[u32; 2]>,
+    /// Holds that are counted one by one, whatever they hold.
+    pub(crate) holds: u64,
     /// How many collections have this one among their `dependencies`.
     pub(crate) dependents: u32,
     pub(crate) links: Links,

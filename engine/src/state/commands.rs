@@ -18,6 +18,7 @@ use super::{Named, State, answer};
 pub(super) enum Question<I> {
     Frontiers(Vec<I>),
     Explain(I),
+    Holds(Vec<I>),
 }
 
 impl<I: CollectionId, T: Time> State<I, T> {
@@ -35,6 +36,7 @@ impl<I: CollectionId, T: Time> State<I, T> {
                 return self.questions.push((ticket, Question::Frontiers(ids)));
             }
             Command::Explain(id) => return self.questions.push((ticket, Question::Explain(id))),
+            Command::Holds(ids) => return self.questions.push((ticket, Question::Holds(ids))),
             Command::Drop(ids) => Answer::Dropped(self.drop_collections(&ids)),
             Command::SetPolicies(policies) => Answer::PoliciesSet(self.set_policies(policies)),
             Command::ReportUppers(uppers) => Answer::UppersReported(self.report_uppers(uppers)),
@@ -203,6 +205,7 @@ impl<I: CollectionId, T: Time> State<I, T> {
                 match question {
                     Question::Frontiers(ids) => Answer::Frontiers(self.frontiers(&ids)),
                     Question::Explain(id) => Answer::Explained(self.explain(id, readers)),
+                    Question::Holds(ids) => Answer::Holds(self.holds(&ids, readers)),
                 },
             ));
         }

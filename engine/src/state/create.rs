@@ -324,6 +324,7 @@ impl<I: CollectionId, T: Time> State<I, T> {
             durable_since,
             policy: Some(new.policy),
             dependencies,
+            holds: 0,
             dependents: 0,
             links: Links::new(rank),
             wish: Wish::Granted,

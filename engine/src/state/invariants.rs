@@ -10,7 +10,7 @@ use crate::id::{CollectionId, Key, ShardId};
 
 use super::collection::Wish;
 use super::create::Opening;
-use super::durability::Stage;
+use super::last_wishes::Stage;
 use super::{Named, State};
 
 impl<I: CollectionId, T: Time> State<I, T> {
@@ -236,8 +236,7 @@ impl<I: CollectionId, T: Time> State<I, T> {
                 matches!(wish, Wish::Asked | Wish::AskedAndQueued),
             );
         }
-        for last in self.durability.last.values() {
-            let stage = last.stage;
+        for stage in self.durability.last.stages() {
             count(stage != Stage::Asked, stage != Stage::Waiting);
         }
         let counted = self.durability.downgrades();

@@ -104,6 +104,7 @@ impl<T: ChanceTime> Chance<T> {
                 format!("cancel {}", self.one_of(&waits)?)
             }
             Act::Ask if self.rng.bool() => format!("explain {}", self.id()),
+            Act::Ask if self.rng.bool() => format!("holds {}", self.some(4, |c| c.id().into())),
             Act::Ask => format!("frontiers {}", self.some(1, |c| c.id().into())),
             Act::After => {
                 let ms = [1, 50, 100, 200, 500, 1_000, 3_000];

@@ -22,7 +22,7 @@ impl<T: TestTime> World<T> {
     /// acquire h a F, g b earliest          counted by the owner; `a!`: by key
     /// pin h a         clone g h    move h F    merge h g    release h
     /// wait w a upper:F | since:F | change  cancel w
-    /// frontiers a b   explain a
+    /// frontiers a b   explain a            holds a b
     /// messages wait | flow   deliver [n]   freed [n]            what holds have sent
     /// stray a F       stray a! F           a release of the incarnation before, of this one
     /// storage waits | works                 answer [at:n] [fail | lost | fenced [shard ..]]
@@ -70,6 +70,10 @@ impl<T: TestTime> World<T> {
             }
             ("explain", [of]) => {
                 self.ask(Command::Explain(id(of)), Asked::Explain(id(of)), expected);
+            }
+            ("holds", ids) => {
+                let ids: Vec<_> = ids.iter().copied().map(id).collect();
+                self.ask(Command::Holds(ids.clone()), Asked::Holds(ids), expected);
             }
             ("messages", [how]) => self.messages_flow = *how == "flow",
             ("deliver", []) => self.deliver_all(),

@@ -13,6 +13,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
+use crate::id::Epoch;
 use crate::tables::{TableTime, Tables};
 use crate::time::ShardTime;
 
@@ -72,11 +73,11 @@ impl<T: TableTime> LateTables<T> {
 
     /// They are opened; false if they were before.
     pub(super) fn open(self: &Arc<Self>, runtime: &Handle, tables: Tables<T>) -> bool {
-        let uppers = tables.uppers();
+        let (uppers, fenced) = (tables.uppers(), tables.fenced());
         if self.set.set(Arc::new(tables)).is_err() {
             return false;
         }
-        let task = runtime.spawn(report_all(Arc::downgrade(self), uppers));
+        let task = runtime.spawn(report_all(Arc::downgrade(self), uppers, fenced));
         self.task.set(task.abort_handle()).is_ok()
     }
 
@@ -107,17 +108,26 @@ impl<T: ShardTime> Drop for LateTables<T> {
     }
 }
 
-/// Reports whenever something has changed.
+/// Reports whenever something has changed, until somebody else has taken over: a controller that
+/// only commits hears of that nowhere else.
 async fn report_all<T: TableTime>(
     late: Weak<LateTables<T>>,
     mut uppers: watch::Receiver<Upper<T>>,
+    mut fenced: watch::Receiver<Option<Epoch>>,
 ) {
     loop {
         uppers.mark_unchanged();
         let Some(late) = late.upgrade() else { return };
+        if let (Some(by), Some(reports)) = (*fenced.borrow_and_update(), late.reports()) {
+            return reports.fenced(by);
+        }
         late.report().await;
         drop(late);
-        if uppers.changed().await.is_err() {
+        let changed = tokio::select! {
+            changed = uppers.changed() => changed,
+            changed = fenced.changed() => changed,
+        };
+        if changed.is_err() {
             return;
         }
     }

@@ -251,8 +251,60 @@ impl<I: CollectionId> Ledger<I> {
         shards.into_iter().filter(|shard| !others(*shard)).collect()
     }
 
+    pub(super) fn incarnations(&self) -> Incarnations<I> {
+        let open: BTreeSet<ShardId> = self.live.values().map(|live| live.shard).collect();
+        let dropped = self.incarnations.iter();
+        let dropped = dropped.filter(|(shard, _)| !open.contains(shard));
+        Incarnations {
+            dropped: dropped.map(|(shard, all)| (*shard, all.clone())).collect(),
+            creating: self.creating.keys().copied().collect(),
+            open,
+        }
+    }
+
     pub(super) fn is_being_created(&self, shard: ShardId) -> bool {
         self.creating.contains_key(&shard)
+    }
+}
+
+/// Who has, or had, which shard, for a census.
+#[derive(Debug)]
+pub(super) struct Incarnations<I> {
+    open: BTreeSet<ShardId>,
+    creating: BTreeSet<ShardId>,
+    /// Of shards that no live collection has.
+    dropped: Vec<(ShardId, Vec<(I, Key)>)>,
+}
+
+/// Shards by what becomes of them; each is counted once.
+#[derive(Debug)]
+pub(super) struct ShardCensus {
+    /// Of live collections.
+    pub(super) open: usize,
+    /// Of collections that are just being created.
+    pub(super) creating: usize,
+    /// Of collections that were dropped, and are kept by holds and dependents.
+    pub(super) held: Vec<ShardId>,
+}
+
+impl ShardCensus {
+    /// Counts, with the ledger let go: the engine is looked into for what was dropped.
+    pub(super) fn of<I: CollectionId>(
+        incarnations: Incarnations<I>,
+        has: impl Fn(I, Key) -> bool,
+    ) -> Self {
+        let Incarnations {
+            open,
+            creating,
+            dropped,
+        } = incarnations;
+        let held = dropped.into_iter();
+        let held = held.filter(|(_, all)| all.iter().any(|(id, key)| has(*id, *key)));
+        ShardCensus {
+            creating: creating.difference(&open).count(),
+            open: open.len(),
+            held: held.map(|(shard, _)| shard).collect(),
+        }
     }
 }
 

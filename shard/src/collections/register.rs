@@ -44,10 +44,13 @@ impl<I: CollectionId, T: ShardTime> Inner<I, T> {
         let (begin, there) = (shards(&new), shards(&again));
         self.tables.follow(begin.union(&there).copied());
         if writes {
-            let missing = set.unregistered(there).await;
-            let again = again.into_iter();
-            let again = again.filter(|(_, shard, _)| missing.contains(shard));
-            let tables: Vec<TableToBe<I>> = new.into_iter().chain(again).collect();
+            // Who starts again finds its tables: no time has to be closed for them.
+            let missing = set.unregistered(begin.union(&there).copied().collect());
+            let missing = missing.await;
+            let tables = new.into_iter().chain(again);
+            let tables: Vec<TableToBe<I>> = tables
+                .filter(|(_, shard, _)| missing.contains(shard))
+                .collect();
             if !tables.is_empty() {
                 let named = tables
                     .iter()

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
-use lowwater::{CollectionId, DropError, ShardId, StorageError, StorageErrorKind, Upper};
+use lowwater::{
+    CollectionId, DropError, ShardId, StopReason, StorageError, StorageErrorKind, Upper,
+};
 
 use crate::tables::{
     Access, Apply, CommitError, CommitRefusal, ForgetRefusal, Passed, Subscription, TableTime,
@@ -40,6 +42,9 @@ pub enum TableTrouble {
     /// Tables are written by the controller that is in charge.
     #[error(transparent)]
     ReadOnly(#[from] ReadOnly),
+    /// The controller has stopped, or another one has taken over. Nothing was written.
+    #[error(transparent)]
+    Stopped(StopReason),
     /// Another controller is in charge, or storage failed. What was to be written may have been,
     /// where the error does not say that it was not.
     #[error(transparent)]
@@ -166,6 +171,7 @@ impl<I: CollectionId, T: TableTime> Collections<I, T> {
     fn writable(&self) -> Result<&Tables<T>, TableTrouble> {
         let tables = self.tables().ok_or(TableTrouble::NotOpen)?;
         self.inner.driving()?;
+        self.inner.runs()?;
         Ok(tables)
     }
 
@@ -301,6 +307,11 @@ pub enum SubscribeError<I> {
 }
 
 impl<I: CollectionId, T: ShardTime> Inner<I, T> {
+    fn runs(&self) -> Result<(), TableTrouble> {
+        let stopped = self.client.stopped();
+        stopped.map_or(Ok(()), |reason| Err(TableTrouble::Stopped(reason)))
+    }
+
     /// What the controller may do with tables that is in charge.
     pub(super) fn access(&self, fence: crate::consensus::Fence) -> Access {
         Access::Control {
@@ -367,6 +378,7 @@ impl<I: CollectionId, T: TableTime> TableTransaction<I, T> {
     /// tables at the time sees all of it. If storage failed, it may have been committed: then the
     /// time has passed.
     pub async fn commit_at(&mut self, at: &T) -> Result<Upper<T>, CommitTablesError<I, T>> {
+        self.inner.runs()?;
         let committed = self.transaction.commit_at(at).await;
         committed.map_err(|error| uncommitted(error, &self.written))
     }

@@ -44,6 +44,10 @@ impl<T: TableTime> Inner<T> {
             return Ok(());
         }
         self.may_write()?;
+        self.heard(self.apply_now(tables, through).await)
+    }
+
+    async fn apply_now(&self, tables: BTreeSet<ShardId>, through: &T) -> Result<(), ApplyError> {
         let mut failed = None;
         let mut heads = Heads::new();
         for (id, head) in self.store.heads(tables.into_iter().collect()).await? {
@@ -84,9 +88,9 @@ impl<T: TableTime> Inner<T> {
     /// Lets the txns shard be compacted up to `since`, and compacts it where that is worth it.
     pub(super) async fn let_go(&self, since: Since<T>) -> Result<(), ApplyError> {
         let downgraded = self.store.downgrade(self.txns, since).await;
-        downgraded.map_err(write_trouble)?;
+        self.heard(downgraded.map_err(write_trouble))?;
         let compacted = self.store.compact(self.txns).await;
-        compacted.map_err(write_trouble)
+        self.heard(compacted.map_err(write_trouble))
     }
 
     /// What to append, and what is in the way; tables to which nothing has to be applied are left

@@ -10,6 +10,8 @@ use tokio::runtime::Handle;
 use tokio::sync::{Mutex, Notify, watch};
 use tokio::task::{AbortHandle, JoinHandle};
 
+use crate::consensus::Fenced;
+use crate::id::Epoch;
 use crate::shards::WaitError;
 
 use super::apply;
@@ -72,6 +74,8 @@ pub(super) struct Inner<T: TableTime> {
     upper: watch::Sender<Upper<T>>,
     /// So much was committed that it should be applied soon.
     pub(super) heavy: Arc<Notify>,
+    /// Who has taken over, once a write has met that.
+    fenced: watch::Sender<Option<Epoch>>,
     /// Nobody follows the txns shard any more.
     stopped: watch::Sender<bool>,
     tasks: parking_lot::Mutex<Tasks>,
@@ -116,6 +120,7 @@ impl<T: TableTime> Tables<T> {
             cache: Mutex::new(Cache::new()),
             upper: watch::Sender::new(Upper::minimum()),
             heavy: Arc::default(),
+            fenced: watch::Sender::new(None),
             stopped: watch::Sender::new(false),
             tasks: parking_lot::Mutex::default(),
         });
@@ -137,6 +142,11 @@ impl<T: TableTime> Tables<T> {
             let work = apply::work(Arc::downgrade(inner), every);
             inner.tasks.lock().works = Some(inner.runtime.spawn(work));
         }
+    }
+
+    /// Follows who has taken over, once a write has met that.
+    pub(crate) fn fenced(&self) -> watch::Receiver<Option<Epoch>> {
+        self.inner.fenced.subscribe()
     }
 
     /// Begins to apply nothing any more in the background, and follows nobody: for what is stopped
@@ -335,6 +345,18 @@ impl<T: TableTime> Inner<T> {
         }
     }
 
+    /// Passes on what a write came to; those hear of it who want to know whether somebody else has
+    /// taken over.
+    pub(super) fn heard<X, R>(
+        &self,
+        outcome: Result<X, TablesError<R>>,
+    ) -> Result<X, TablesError<R>> {
+        if let Err(TablesError::Fenced(Fenced { by: Some(fence) })) = &outcome {
+            self.fenced.send_replace(Some(fence.epoch));
+        }
+        outcome
+    }
+
     /// Decides on the latest state and writes that, as often as others are faster; says how far all
     /// tables are written then.
     pub(super) async fn step<R>(
@@ -342,6 +364,13 @@ impl<T: TableTime> Inner<T> {
         decide: impl Fn(&TxnsState<T>) -> Result<Step<T>, R>,
     ) -> Result<Upper<T>, TablesError<R>> {
         self.may_write()?;
+        self.heard(self.take_step(decide).await)
+    }
+
+    async fn take_step<R>(
+        &self,
+        decide: impl Fn(&TxnsState<T>) -> Result<Step<T>, R>,
+    ) -> Result<Upper<T>, TablesError<R>> {
         let mut cache = self.cache.lock().await;
         let mut is_fresh = false;
         for _ in 0..TRIES_MAX {

@@ -37,9 +37,10 @@ impl<T: TableTime> Tables<T> {
     ) -> Result<Upper<T>, RegisterError<T>> {
         self.inner.may_write()?;
         let added = self.inner.store.add_schemas(tables.to_vec()).await;
-        added.map_err(|(table, fault)| {
+        let added = added.map_err(|(table, fault)| {
             schema_trouble(fault, |refusal| schema_refused(table, refusal))
-        })?;
+        });
+        self.inner.heard(added)?;
         let ids: BTreeSet<ShardId> = tables.iter().map(|(table, _)| *table).collect();
         let mut tries = 0..TRIES_MAX;
         let upper = loop {
@@ -126,7 +127,8 @@ impl<T: TableTime> Tables<T> {
         self.inner.may_write()?;
         let added = self.inner.store.add_schemas(vec![(table, schema.clone())]);
         let added = added.await;
-        added.map_err(|(_, fault)| schema_trouble(fault, |refusal| refusal))
+        let added = added.map_err(|(_, fault)| schema_trouble(fault, |refusal| refusal));
+        self.inner.heard(added)
     }
 }
 

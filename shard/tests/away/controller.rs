@@ -30,6 +30,17 @@ pub(crate) fn runtime() -> Runtime {
     runtime.worker_threads(1).enable_all().build().unwrap()
 }
 
+/// Asks until it is answered: on a machine that is slow some of it takes longer than it may.
+pub(crate) fn again<X, E: std::fmt::Display>(mut ask: impl FnMut() -> Result<X, E>) -> X {
+    let began = Instant::now();
+    loop {
+        match ask() {
+            Ok(answer) => return answer,
+            Err(error) => assert!(began.elapsed() < BOUND, "{error}"),
+        }
+    }
+}
+
 impl Controller {
     /// The store goes on in this runtime.
     pub(crate) fn start(
@@ -41,7 +52,8 @@ impl Controller {
             epoch: Epoch::new(1),
             incarnation: Incarnation::random(),
         };
-        runtime.block_on(store.take_over(fence)).unwrap().unwrap();
+        let taken = again(|| runtime.block_on(store.take_over(fence)));
+        taken.unwrap();
         let storage = ShardStorage::spawn(
             runtime.handle(),
             Arc::clone(&store),
@@ -57,10 +69,7 @@ impl Controller {
         let engine = engine.spawn().unwrap();
         let new =
             |id: u64| Description::new(id, ReadPolicy::step_back()).shard(ShardId::new(id.into()));
-        let collections = client
-            .create((0..SHARDS).map(new).collect())
-            .wait()
-            .unwrap();
+        let collections = again(|| client.create((0..SHARDS).map(new).collect()).wait());
         Controller {
             client,
             engine,
@@ -98,13 +107,8 @@ impl Controller {
     fn stored(&self, shard: u128) -> Since<u64> {
         let reader = Transactor::new(Arc::clone(&self.store), None);
         let mut log = Log::<SinceRecord<u64>>::new(ShardId::new(shard));
-        let began = Instant::now();
-        loop {
-            match self.runtime.block_on(reader.refresh(&mut [&mut log])) {
-                Ok(read) => break read.into_iter().for_each(|read| read.unwrap()),
-                Err(error) => assert!(began.elapsed() < BOUND, "{error}"),
-            }
-        }
+        let read = again(|| self.runtime.block_on(reader.refresh(&mut [&mut log])));
+        read.into_iter().for_each(|read| read.unwrap());
         log.record().since().clone()
     }
 

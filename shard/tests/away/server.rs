@@ -15,6 +15,8 @@ pub(crate) struct Server {
     programs: PathBuf,
     folder: TempDir,
     port: u16,
+    /// More settings.
+    settings: &'static str,
 }
 
 /// How a server comes to an end.
@@ -30,8 +32,69 @@ pub(crate) enum End {
 
 impl Server {
     /// Starts one; none, with a word about it, where its programs are missing.
-    #[expect(clippy::print_stderr, reason = "people are told what was skipped")]
     pub(crate) fn start() -> Option<Self> {
+        let server = Server::create("")?;
+        server.go_on();
+        Some(server)
+    }
+
+    /// Starts one that talks to nobody unless it is encrypted, as `localhost`. Whom to trust stands
+    /// in [`trusted`](Server::trusted).
+    pub(crate) fn start_encrypted() -> Option<Self> {
+        let server = Server::create("-c ssl=on -c ssl_cert_file=server.pem -c ssl_key_file=key")?;
+        server.certify();
+        let rule = "hostssl all all 127.0.0.1/32 trust\n";
+        fs::write(server.folder.path().join("data/pg_hba.conf"), rule).unwrap();
+        server.go_on();
+        Some(server)
+    }
+
+    /// The certificate of who has signed the server's.
+    pub(crate) fn trusted(&self) -> PathBuf {
+        self.folder.path().join("authority.pem")
+    }
+
+    /// Makes an authority, and has it sign a certificate of the server.
+    fn certify(&self) {
+        let openssl = |arguments: &str| {
+            let mut openssl = Command::new("openssl");
+            let openssl = openssl.args(arguments.split(' '));
+            let openssl = openssl
+                .current_dir(self.folder.path())
+                .stderr(Stdio::null());
+            assert!(openssl.status().unwrap().success(), "{arguments}");
+        };
+        let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
+        openssl(&format!(
+            "req -x509 {key} -keyout authority.key -out authority.pem -days 2 -subj /CN=authority"
+        ));
+        openssl(&format!(
+            "req {key} -keyout data/key -out request -subj /CN=localhost"
+        ));
+        let names = "subjectAltName=DNS:localhost\nbasicConstraints=CA:FALSE\n";
+        fs::write(self.folder.path().join("names"), names).unwrap();
+        openssl(
+            "x509 -req -in request -CA authority.pem -CAkey authority.key -CAcreateserial -days 2 \
+             -extfile names -out data/server.pem",
+        );
+        let keys = ["data/key", "data/server.pem"].map(|file| self.folder.path().join(file));
+        let mut mode = Command::new("chmod");
+        assert!(mode.arg("600").args(&keys).status().unwrap().success());
+        if is_root() {
+            let mut owner = Command::new("chown");
+            assert!(
+                owner
+                    .arg("postgres")
+                    .args(&keys)
+                    .status()
+                    .unwrap()
+                    .success()
+            );
+        }
+    }
+
+    #[expect(clippy::print_stderr, reason = "people are told what was skipped")]
+    fn create(settings: &'static str) -> Option<Self> {
         let Some(programs) = programs() else {
             assert!(env::var("CI").is_err(), "there must be a PostgreSQL server");
             eprintln!("skipped: there are no programs of a PostgreSQL server");
@@ -45,6 +108,7 @@ impl Server {
             programs,
             folder,
             port,
+            settings,
         };
         if is_root() {
             let mut owned = Command::new("chown");
@@ -65,8 +129,11 @@ impl Server {
             ])
             .status();
         assert!(made.unwrap().success());
-        server.go_on();
         Some(server)
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
     }
 
     pub(crate) fn address(&self) -> String {
@@ -88,7 +155,12 @@ impl Server {
 
     /// Starts it again. The processes of one that was killed take a moment to go.
     pub(crate) fn go_on(&self) {
-        let options = format!("-p {} -h 127.0.0.1 -k {}", self.port, self.path());
+        let options = format!(
+            "-p {} -h 127.0.0.1 -k {} {}",
+            self.port,
+            self.path(),
+            self.settings
+        );
         let began = Instant::now();
         while !self.try_pg_ctl(&["-o", &options, "start"]) {
             assert!(began.elapsed() < BOUND, "the server does not start again");

@@ -199,3 +199,30 @@ fn an_append_does_not_write_more_the_more_was_written() {
         assert!(total < 8_000 * 250, "{per_thousand:?}");
     });
 }
+
+#[test]
+fn updates_stay_in_the_record_up_to_a_threshold() {
+    run(async {
+        let world = World::new().await;
+        for (settings, rows, parts) in [
+            (by_hand(), 1_000, 0),
+            (by_hand(), 30_000, 1),
+            (no_inline(), 1, 1),
+        ] {
+            let shards = world.process_with::<u64>(settings);
+            let shard = lowwater::ShardId::new(u128::try_from(rows).unwrap());
+            let writer = shards.writer(shard, &schema()).await.unwrap();
+            let rows: Vec<_> = (0..rows).map(|row| (row * row, 0, 1)).collect();
+            let count = rows.len();
+            writer
+                .compare_and_append(upper(0), upper(1), updates(&rows))
+                .await
+                .unwrap();
+            let inspection = shards.inspect(shard).await.unwrap();
+            assert_eq!(inspection.parts, parts, "{count} rows");
+            assert!(inspection.inline_bytes <= 64 << 10);
+            let read = shards.snapshot(shard, &as_of(0)).await.unwrap();
+            assert_eq!(read.len(), count);
+        }
+    });
+}

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use lowwater::{Since, Upper};
+use lowwater::{ReadPolicy, Since, StopReason, StorageErrorKind, Upper};
 use lowwater_shard::collections::{
     CollectionRefusal, CommitTablesError, CreateCollectionsError, Kind, OpenTablesError,
     TableTrouble, WriteTableError,
@@ -128,5 +128,57 @@ fn after_a_crash_tables_are_what_was_committed_and_begin_where_the_transactions_
         assert_eq!(created[0].since(), Since::at(21));
         let all: Vec<i64> = (10..20).collect();
         assert_eq!(read(&second, 1, 30).await, all);
+    }));
+}
+
+#[test]
+fn transactions_at_several_times_commit_as_one() {
+    run(on_each(|store| async move {
+        let controller = two_tables(&store).await;
+        let collections = &controller.collections;
+        let mut all = Vec::new();
+        for (at, id, value) in [(10, 1, 1), (12, 2, 2), (12, 1, 3)] {
+            let mut transaction = collections.begin().unwrap();
+            transaction.write(id, batch([value]), vec![1]).unwrap();
+            all.push((at, transaction));
+        }
+        let upper = collections.commit_all(&15, &mut all).await.unwrap();
+        assert_eq!(upper, Upper::at(16));
+        assert_eq!(read(&controller, 1, 11).await, [1]);
+        assert_eq!(read(&controller, 1, 15).await, [1, 3]);
+        assert_eq!(read(&controller, 2, 15).await, [2]);
+        let late = collections.commit_all(&20, &mut all).await.unwrap_err();
+        assert!(matches!(late, CommitTablesError::Passed(passed) if passed.upper == upper));
+    }));
+}
+
+/// Its engine writes nothing by which it could find out.
+#[test]
+fn a_controller_that_only_commits_hears_that_another_has_taken_over_and_so_does_everybody() {
+    run(on_each(|store| async move {
+        let old = Controller::start(&store, &ids([1]), &ids([])).await;
+        let mut table = new(1, Kind::Table);
+        table.policy = ReadPolicy::ValidFrom(Since::at(5));
+        let created = old.collections.create(Some(5), vec![table]).await.unwrap();
+        within(created[0].wait_for_upper_past([5])).await.unwrap();
+        let mut late = old.collections.begin().unwrap();
+        late.write(1, batch([1]), vec![1]).unwrap();
+        let new = Controller::start(&store, &ids([1]), &ids([])).await;
+        let by = new.collections.taken_over().unwrap().fence.epoch;
+        let CommitTablesError::Trouble(refused) = late.commit_at(&10).await.unwrap_err() else {
+            panic!("it is no refusal")
+        };
+        let is_fenced = |refused: &TableTrouble| match refused {
+            TableTrouble::Storage(error) => error.kind() == StorageErrorKind::Fenced { by },
+            TableTrouble::Stopped(reason) => *reason == StopReason::Fenced { by },
+            TableTrouble::NotOpen | TableTrouble::ReadOnly(_) => false,
+        };
+        assert!(is_fenced(&refused), "{refused}");
+        comes_true("the engine stops", async || {
+            old.collections.client().stopped() == Some(StopReason::Fenced { by })
+        })
+        .await;
+        assert!(is_fenced(&old.collections.begin().unwrap_err()));
+        assert_eq!(new.collections.tables().unwrap().upper(), Upper::at(6));
     }));
 }

@@ -1,9 +1,13 @@
 //! Dropping tables: forgotten, and then their shards are finalized.
 
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use lowwater::Upper;
 use lowwater_shard::collections::{
-    DropTablesError, Finalization, FinalizerStats, Unfinalized, WriteTableError,
+    Allotment, DropTablesError, Finalization, FinalizerStats, Unfinalized, WriteTableError,
 };
+use lowwater_shard::metadata::MetadataTransaction;
 
 use super::super::world::*;
 use super::*;
@@ -119,6 +123,12 @@ fn what_is_committed_and_not_applied_blocks_finalization_until_it_is() {
     }));
 }
 
+/// A row with this in both of its columns.
+fn wide(value: i64) -> RecordBatch {
+    let column = || Arc::new(Int64Array::from(vec![value])) as ArrayRef;
+    RecordBatch::try_new(columns(&["a", "b"]).arrow(), vec![column(), column()]).unwrap()
+}
+
 #[test]
 fn of_two_versions_of_a_table_one_is_dropped_and_the_other_is_written_on() {
     run(on_each(|store| async move {
@@ -130,28 +140,24 @@ fn of_two_versions_of_a_table_one_is_dropped_and_the_other_is_written_on() {
             .alter_table_schema(1, &old, &next)
             .await
             .unwrap();
-        let shared = lowwater_shard::collections::Allotment::Shared(1);
+        let shared = Allotment::Shared(1);
         let _ = controller.prepare_with(vec![(3, shared)], &[]).await;
-        let mut version = new(3, lowwater_shard::collections::Kind::Table);
+        let mut version = new(3, Kind::Table);
         version.description.schema = next.clone();
         let _ = collections.create(Some(10), vec![version]).await.unwrap();
         let shard = controller.shard(1);
         assert_eq!(controller.shard(3), shard);
         // Both are written, each with the columns that it has.
         commit(&controller, 11, [(1, 2)]).await;
-        let one = batch([3]).column(0).clone();
-        let wide = arrow::array::RecordBatch::try_new(next.arrow(), vec![one.clone(), one]);
         let mut transaction = collections.begin().unwrap();
-        transaction.write(3, wide.unwrap(), vec![1]).unwrap();
+        transaction.write(3, wide(3), vec![1]).unwrap();
         transaction.commit_at(&12).await.unwrap();
         assert_eq!(read(&controller, 3, 12).await, [1, 2, 3]);
         let _ = controller.prepare(&[], &[1]).await;
         collections.drop_tables(&20, vec![1]).await.unwrap();
         assert_eq!(collections.tables().unwrap().upper(), Upper::at(21));
-        let one = batch([4]).column(0).clone();
-        let wide = arrow::array::RecordBatch::try_new(next.arrow(), vec![one.clone(), one]);
         let mut transaction = collections.begin().unwrap();
-        transaction.write(3, wide.unwrap(), vec![1]).unwrap();
+        transaction.write(3, wide(4), vec![1]).unwrap();
         transaction.commit_at(&22).await.unwrap();
         assert_eq!(read(&controller, 3, 22).await, [1, 2, 3, 4]);
         assert_eq!(collections.finalizer_stats().outstanding, 0);
@@ -165,7 +171,6 @@ fn of_two_versions_of_a_table_one_is_dropped_and_the_other_is_written_on() {
 #[test]
 fn the_shard_of_the_transactions_is_never_finalized_whatever_a_list_says() {
     run(on_each(|store| async move {
-        use lowwater_shard::metadata::MetadataTransaction;
         let controller = two_tables(&store).await;
         let collections = &controller.collections;
         let txns = collections.tables().unwrap().txns_shard();
