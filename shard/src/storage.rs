@@ -117,6 +117,7 @@ struct Controller<T: ShardTime> {
 struct Opened<T: ShardTime> {
     since: Log<SinceRecord<T>>,
     shard: Arc<Shard<T>>,
+    reports: StorageReports<T>,
 }
 
 impl<T: ShardTime> Controller<T> {
@@ -142,6 +143,7 @@ impl<T: ShardTime> Controller<T> {
         let new = |id: &ShardId| Opened {
             since: Log::new(*id),
             shard: self.hub.shard(*id),
+            reports: request.reports().clone(),
         };
         self.reports = Some(request.reports().clone());
         let mut shards: Vec<Opened<T>> = request.shards().iter().map(new).collect();
@@ -220,10 +222,17 @@ impl<T: ShardTime> Controller<T> {
 
     /// Tells the engine which of its shards were written, and how far.
     fn report(&self, advances: BTreeMap<ShardId, Upper<T>>) {
-        if let Some(reports) = &self.reports {
-            let advances = advances.into_iter();
-            let opened = advances.filter(|(shard, _)| self.shards.contains_key(shard));
-            reports.uppers_advanced(opened.collect());
+        let mut reports = None;
+        let mut advanced = Vec::with_capacity(advances.len());
+        for (shard, upper) in advances {
+            if let Some(opened) = self.shards.get(&shard) {
+                // All of them lead to the one engine.
+                reports = Some(&opened.reports);
+                advanced.push((shard, upper));
+            }
+        }
+        if let Some(reports) = reports {
+            reports.uppers_advanced(advanced);
         }
     }
 }
