@@ -218,7 +218,7 @@ impl<I: CollectionId, T: Time> State<I, T> {
     fn count_hold(&mut self, slot: u32, since: Since<T>, difference: i64) {
         let holds = &mut self.at_mut(slot).holds;
         // A release too many is found out where times are counted.
-        *holds = holds.saturating_add_signed(difference);
+        *holds = holds.saturating_add_signed(difference.signum() as i32);
         for time in since.into_frontier() {
             if self.at(slot).counts(&time) {
                 self.held.update((slot, time), difference);

@@ -20,7 +20,7 @@ use crate::updates::{Updates, UpdatesError};
 use crate::writer::Writer;
 
 use staged::Staged;
-pub(crate) use staged::with_schema;
+pub(crate) use staged::{inline_within, store, with_schema};
 
 /// How often a part is written again that took too long.
 const EXPIRED_TRIES: usize = 4;

@@ -34,7 +34,7 @@ pub(crate) struct Collection<I, T> {
     /// Slots. None occurs twice; empty once the collection is sealed.
     pub(crate) dependencies: SmallVec<[u32; 2]>,
     /// Holds that are counted one by one, whatever they hold.
-    pub(crate) holds: u64,
+    pub(crate) holds: u32,
     /// How many collections have this one among their `dependencies`.
     pub(crate) dependents: u32,
     pub(crate) links: Links,

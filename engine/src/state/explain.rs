@@ -68,7 +68,7 @@ impl<I: CollectionId, T: Time> State<I, T> {
             let collection = self.by_id(*id)?;
             let key = collection.key;
             let retired = retired.get(&key).copied().unwrap_or_default();
-            Some(collection.holds + retired + readers.current_pins(key))
+            Some(u64::from(collection.holds) + retired + readers.current_pins(key))
         };
         ids.iter().map(holds).collect()
     }

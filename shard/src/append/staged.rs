@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use crate::hub::Shard;
 use crate::id::{SchemaId, SeqNo};
 use crate::inline;
+use crate::parts::Parts;
 use crate::record::{
     Content, DataChange, DataRecord, Decision, Inline, NewBatch, Record, Stored, UpperMismatch,
 };
@@ -62,17 +63,7 @@ impl<T: ShardTime> Inner<T> {
         updates: &Updates<T>,
         schema: &Schema,
     ) -> Option<Result<Vec<Content>, UpdatesError>> {
-        if updates.is_empty() {
-            return Some(Ok(Vec::new()));
-        }
-        let bytes_max = self.settings.inline_bytes_max;
-        let encoded = inline::encode_within(updates, schema, bytes_max).transpose()?;
-        let inline = |bytes| Inline {
-            schema: SchemaId::new(0),
-            updates: updates.len() as u64,
-            bytes,
-        };
-        Some(encoded.map(|bytes| vec![Content::Inline(inline(bytes))]))
+        inline_within(updates, schema, self.settings.inline_bytes_max)
     }
 
     /// Stores updates as a part.
@@ -82,13 +73,39 @@ impl<T: ShardTime> Inner<T> {
         schema: &Schema,
         updates: &Updates<T>,
     ) -> Result<Vec<Content>, StorageError> {
-        let begun = shard.data.lock().await.seen().unwrap_or(SeqNo::NONE);
-        let schema_id = SchemaId::new(0);
-        let stored = self
-            .parts
-            .write(shard.id, begun, schema_id, schema, updates);
-        Ok(vec![Content::Stored(stored.await?)])
+        store(&self.parts, shard, schema, updates).await
     }
+}
+
+/// The updates as they go into a record; `None` if they are larger than that.
+pub(crate) fn inline_within<T: ShardTime>(
+    updates: &Updates<T>,
+    schema: &Schema,
+    bytes_max: usize,
+) -> Option<Result<Vec<Content>, UpdatesError>> {
+    if updates.is_empty() {
+        return Some(Ok(Vec::new()));
+    }
+    let encoded = inline::encode_within(updates, schema, bytes_max).transpose()?;
+    let inline = |bytes| Inline {
+        schema: SchemaId::new(0),
+        updates: updates.len() as u64,
+        bytes,
+    };
+    Some(encoded.map(|bytes| vec![Content::Inline(inline(bytes))]))
+}
+
+/// Stores updates as a part of a shard.
+pub(crate) async fn store<T: ShardTime>(
+    parts: &Parts,
+    shard: &Shard<T>,
+    schema: &Schema,
+    updates: &Updates<T>,
+) -> Result<Vec<Content>, StorageError> {
+    let begun = shard.data.lock().await.seen().unwrap_or(SeqNo::NONE);
+    let schema_id = SchemaId::new(0);
+    let stored = parts.write(shard.id, begun, schema_id, schema, updates);
+    Ok(vec![Content::Stored(stored.await?)])
 }
 
 impl<T: ShardTime> Staged<T> {

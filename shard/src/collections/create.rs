@@ -122,9 +122,10 @@ impl<I: CollectionId, T: ShardTime> Collections<I, T> {
     /// batch; one that is there already, and is the same, is given as it is.
     ///
     /// Tables become part of the transactions at `registered_at`, which closes that time for all
-    /// tables; those that are stay so. One of which nothing is written yet begins there; others keep
-    /// their since. A controller that only reads registers nothing. What the collections depend on,
-    /// by their kinds or because they say so, is there already or in the batch, in any order.
+    /// tables; those that are part of them stay so, whatever the time, and if all are, none is closed.
+    /// One of which nothing is written yet begins there; others keep their since. A controller that
+    /// only reads registers nothing. What the collections depend on, by their kinds or because they
+    /// say so, is there already or in the batch, in any order.
     ///
     /// To drop the future gives up the answer, not what was asked.
     ///

@@ -7,6 +7,7 @@ use lowwater::{ShardId, Since, StorageError, StorageErrorKind, Upper};
 use parking_lot::Mutex;
 use timely::progress::Antichain;
 
+use crate::append::with_schema;
 use crate::consensus::{Fence, Fenced};
 use crate::hub::{ById, Hub, Shard};
 use crate::id::{ReaderId, SchemaId};
@@ -210,7 +211,7 @@ impl<T: TableTime> ShardTables<T> {
         let written = contents::write(&self.parts, shard, schema, &merged.consolidate()).await;
         let written = written.map_err(WriteFault::Storage)?;
         let newest = u32::try_from(schemas.len() - 1).expect("a record has fewer than 2^32");
-        let written = contents::of_schema(&written, SchemaId::new(newest));
+        let written = with_schema(&written, SchemaId::new(newest));
         let compact = |record: &DataRecord<T>| {
             record.compact(first.id, last.id, since.clone(), written.clone())
         };
@@ -358,7 +359,7 @@ fn decide<T: TableTime>(
         append.lower.clone(),
         append.upper.clone(),
         append.updates.times(),
-        contents::of_schema(contents, schema),
+        with_schema(contents, schema),
     );
     let batch = batch.expect("what tables write lies between its bounds");
     let appended = record.compare_and_append(batch)?;

@@ -332,7 +332,7 @@ fn versions_of_a_table_have_one_shard_and_the_last_releases_it_also_after_a_rest
             .create(Some(101), vec![version()])
             .await
             .unwrap();
-        assert_eq!(created[0].since(), Since::at(92));
+        assert_eq!(created[0].since(), Since::at(90));
 
         let plan = third.prepare(&[], &[2]).await;
         assert_eq!(plan.given_up, BTreeSet::from([shard]));

@@ -120,14 +120,15 @@ fn after_a_crash_tables_are_what_was_committed_and_begin_where_the_transactions_
         drop(first);
         let second = Controller::start(&store, &ids([1, 2]), &ids([])).await;
         assert_eq!(second.collections.tables().unwrap().upper(), Upper::at(20));
-        let created = second.collections.create(Some(30), both()).await.unwrap();
+        // They are tables already: no time is closed for them, and one that has passed will do.
+        let created = second.collections.create(Some(5), both()).await.unwrap();
         for table in &created {
-            assert_eq!(table.upper(), Upper::at(31));
+            assert_eq!(table.upper(), Upper::at(20));
         }
         // As far as their policy lets go of what is written so far.
-        assert_eq!(created[0].since(), Since::at(21));
+        assert_eq!(created[0].since(), Since::at(10));
         let all: Vec<i64> = (10..20).collect();
-        assert_eq!(read(&second, 1, 30).await, all);
+        assert_eq!(read(&second, 1, 19).await, all);
     }));
 }
 
