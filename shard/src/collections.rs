@@ -94,6 +94,7 @@ mod late;
 mod tables;
 mod finalize;
 mod finalizer;
+mod watch;
 mod metrics;
 
 use std::collections::BTreeSet;
@@ -109,6 +110,7 @@ use tokio::runtime::Handle;
 use crate::consensus::Fence;
 use crate::id::{Epoch, ReaderId};
 use crate::shards::Shards;
+use crate::storage::Herald;
 use crate::time::ShardTime;
 use crate::transact::Transactor;
 
@@ -118,6 +120,7 @@ use guard::Guarded;
 use late::{LateTables, TableStorage};
 use ledger::Ledger;
 use standby::Standby;
+use watch::Watch;
 
 pub use alter::AlterError;
 pub use ask::{CollectionMetadata, Held};
@@ -213,6 +216,7 @@ struct Driving {
     /// Writes as this controller.
     transactor: Transactor,
     finalizer: Finalizer,
+    watch: Watch,
 }
 
 /// The controller only reads: another one is in charge, or nobody. [Promote](Collections::promote) it
@@ -234,12 +238,14 @@ impl<I: CollectionId, T: ShardTime> Collections<I, T> {
     pub async fn start(shards: &Shards<T>, start: Start) -> Result<Self, StartError> {
         let taken = take_over(&**shards.store(), start.epoch).await?;
         let ledger = Arc::new(Mutex::new(Ledger::new()));
+        let storage = shards.storage(start.reader, taken.fence);
+        let herald = storage.herald();
         let storage = Guarded {
-            storage: shards.storage(start.reader, taken.fence),
+            storage,
             ledger: Arc::clone(&ledger),
         };
         let collections = Collections::on(shards, start, ledger, storage, None)?;
-        collections.inner.drive(taken);
+        collections.inner.drive(taken, herald);
         Ok(collections)
     }
 
@@ -308,6 +314,7 @@ impl<I: CollectionId, T: ShardTime> Collections<I, T> {
         let stopped = self.inner.client.stop().await;
         if let Some(driving) = self.inner.driving.get() {
             driving.finalizer.stop();
+            driving.watch.stop();
         }
         if let Some(tables) = self.inner.tables.set() {
             tables.stop().await;
@@ -336,8 +343,8 @@ impl<I: CollectionId, T: ShardTime> Collections<I, T> {
 }
 
 impl<I: CollectionId, T: ShardTime> Inner<I, T> {
-    /// From now on it is in charge.
-    fn drive(&self, taken: TakenOver) {
+    /// From now on it is in charge; the engine hears through `herald` when somebody else is.
+    fn drive(&self, taken: TakenOver, herald: Herald<T>) {
         let transactor = Transactor::new(Arc::clone(self.reads.store()), Some(taken.fence));
         let finalizes = Finalizes {
             client: self.client.clone(),
@@ -352,6 +359,12 @@ impl<I: CollectionId, T: ShardTime> Inner<I, T> {
             taken,
             transactor,
             finalizer: Finalizer::spawn(self.runtime(), Arc::new(finalizes), settings),
+            watch: Watch::spawn(
+                self.runtime(),
+                Arc::clone(self.reads.store()),
+                taken.fence,
+                herald,
+            ),
         };
         assert!(
             self.driving.set(driving).is_ok(),

@@ -131,7 +131,7 @@ impl Transactor {
     /// nobody else writes to them. Each has an outcome of its own.
     ///
     /// What a command refuses, or finds done already, was decided by a record that was read since
-    /// this was called.
+    /// this was called, while the controller was in charge.
     ///
     /// # Durability
     ///
@@ -182,8 +182,18 @@ impl Transactor {
             .filter(|task| task.outcome.is_none())
             .collect();
         let mut logs: Vec<_> = again.iter_mut().map(|task| &mut *task.log).collect();
-        match self.refresh(&mut logs).await {
-            Ok(read) => {
+        let read = match self.refresh(&mut logs).await {
+            // Asked last: what was read is what there was while it was in charge.
+            Ok(read) => self.overtaken().await.map(|overtaken| (read, overtaken)),
+            Err(error) => Err(error),
+        };
+        match read {
+            Ok((_, Some(fenced))) => {
+                for task in again {
+                    task.outcome = Some(Err(CommandError::Fenced(fenced)));
+                }
+            }
+            Ok((read, None)) => {
                 for (task, read) in again.iter_mut().zip(read) {
                     let read = read.and_then(|()| task.check_progress());
                     task.is_fresh = true;
@@ -196,6 +206,16 @@ impl Transactor {
                 }
             }
         }
+    }
+
+    /// Who is in charge of the store, if that is not the controller that we write as. The store says
+    /// so whenever something is offered; this is for commands that come to nothing to write.
+    async fn overtaken(&self) -> Result<Option<Fenced>, ConsensusError> {
+        let Some(fence) = self.fence else {
+            return Ok(None);
+        };
+        let by = self.store.fence().await?;
+        Ok((by != Some(fence)).then_some(Fenced { by }))
     }
 
     /// What becomes of proposals, each by itself.

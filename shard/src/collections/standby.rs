@@ -95,8 +95,10 @@ impl<I: CollectionId, T: ShardTime> Collections<I, T> {
             return Err(PromoteError::InCharge);
         }
         let taken = take_over(&**inner.reads.store(), epoch).await?;
+        let storage = inner.shards.storage(inner.reader, taken.fence);
+        let herald = storage.herald();
         let driver = Guarded {
-            storage: inner.shards.storage(inner.reader, taken.fence),
+            storage,
             ledger: Arc::clone(&inner.ledger),
         };
         standby.promoter.promote(Box::new(driver)).await?;
@@ -109,7 +111,7 @@ impl<I: CollectionId, T: ShardTime> Collections<I, T> {
                 Err(error) => error,
             })?;
         }
-        inner.drive(taken);
+        inner.drive(taken, herald);
         Ok(taken)
     }
 

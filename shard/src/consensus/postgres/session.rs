@@ -107,11 +107,18 @@ const BY_KEY: &str = "
     SELECT set_config(name, 'off', false) FROM pg_settings
     WHERE name IN ('enable_seqscan', 'enable_hashjoin', 'enable_mergejoin', 'jit')";
 
-/// Whoever vanishes in the middle of a transaction, without a word from his machine, leaves the gate
-/// closed until the server notices; by itself it would take hours.
+/// Whoever vanishes in the middle of a transaction, or is stopped there, without a word from his
+/// machine, leaves the gate closed until the server notices; by itself it would take hours. A server
+/// that is less patient stays so.
 const VANISHED: &str = "
     SELECT set_config(name, $1, false) FROM pg_settings
-    WHERE name = 'idle_in_transaction_session_timeout'";
+    WHERE name = 'idle_in_transaction_session_timeout'
+        AND setting::bigint NOT BETWEEN 1 AND $1::text::bigint";
+
+/// So long the gate is left to somebody who is silent, at most: less than a request may take, so that
+/// whoever takes over gets through with the first one. What is to be done in a transaction is sent at
+/// once, so nobody else is silent there.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
 
 /// One step of the index for each log, however many versions it has.
 const LIST: &str = "
@@ -154,6 +161,7 @@ impl Session {
             let set = session.client.batch_execute(settings).await;
             set.map_err(failed)?;
         }
+        let vanished_after = vanished_after.min(SILENCE_MAX);
         let vanished_after = vanished_after.as_millis().clamp(1, MS_MAX).to_string();
         let set = session.client.query(VANISHED, &[&vanished_after]).await;
         set.map_err(failed)?;
