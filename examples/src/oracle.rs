@@ -49,7 +49,7 @@ impl<'a> Oracle<'a> {
         let rows: Vec<Row> = match relation {
             Relation::Flights => self.flights(at),
             Relation::Departures => self.departures(at),
-            Relation::Airlines if at <= REGISTERED => Vec::new(),
+            Relation::Airlines if at == REGISTERED => Vec::new(),
             Relation::Airlines => self.airlines(),
             Relation::WeatherRemap => vec![Row::Offset(self.weather_rows_until(at))],
             Relation::Weather => self

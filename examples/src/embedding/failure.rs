@@ -88,14 +88,17 @@ impl EmbeddingError {
     /// Who has taken the store over, if that is what the error says.
     #[must_use]
     pub fn taken_over_by(&self) -> Option<Epoch> {
-        match self {
-            Self::Fenced(fenced) => Some(fenced.by?.epoch),
-            Self::Storage(error)
-            | Self::Promote(PromoteError::Storage(error))
-            | Self::Tables(OpenTablesError::Storage(error))
-            | Self::Create(CreateCollectionsError::Storage(error)) => taken_over_by(error),
-            _ => None,
+        if let Self::Fenced(fenced) = self {
+            return Some(fenced.by?.epoch);
         }
+        if let Self::Storage(error)
+        | Self::Promote(PromoteError::Storage(error))
+        | Self::Tables(OpenTablesError::Storage(error))
+        | Self::Create(CreateCollectionsError::Storage(error)) = self
+        {
+            return taken_over_by(error);
+        }
+        None
     }
 }
 
@@ -113,13 +116,14 @@ pub(super) fn may_pass(error: &CreateCollectionsError<u64, Minute>) -> bool {
 /// Whether it may be possible a little later to follow the collections: shards are looked at one
 /// after the other, while somebody else writes them and moves their sinces.
 pub(super) fn may_pass_while_followed(error: &EmbeddingError) -> bool {
-    match error {
-        EmbeddingError::Create(CreateCollectionsError::Refused(refusals)) => refusals
-            .iter()
-            .all(|(_, refusal)| matches!(refusal, CollectionRefusal::Engine(_))),
-        EmbeddingError::Create(error) => may_pass(error),
-        _ => false,
+    let EmbeddingError::Create(error) = error else {
+        return false;
+    };
+    if let CreateCollectionsError::Refused(refusals) = error {
+        let mut refusals = refusals.iter();
+        return refusals.all(|(_, refusal)| matches!(refusal, CollectionRefusal::Engine(_)));
     }
+    may_pass(error)
 }
 
 fn passes(error: &StorageError) -> bool {

@@ -1,5 +1,7 @@
 //! Which shard each collection has: the store's metadata say it.
 
+use std::sync::Arc;
+
 use lowwater::{ShardId, StorageError, StorageErrorKind};
 use lowwater_shard::metadata::{MetadataError, MetadataTransaction, StoredMetadata};
 
@@ -57,7 +59,7 @@ impl Store {
     /// # Errors
     /// When the store does not answer for a while, or has something else in it.
     pub fn places(&self) -> Result<Option<Places>, StoreError> {
-        let metadata = StoredMetadata::<u64>::new(self.shards.store().clone(), None);
+        let metadata = StoredMetadata::<u64>::new(Arc::clone(self.shards.store()), None);
         let begun = patiently(async || {
             let begun = metadata.begin().await;
             begun.map_err(|trouble| StorageError::new(trouble.kind(), trouble))
