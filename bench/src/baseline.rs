@@ -14,6 +14,7 @@
 pub mod background;
 pub mod collections;
 pub mod hold;
+pub mod parquet;
 
 use std::sync::{Arc, Mutex, MutexGuard};
 

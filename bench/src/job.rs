@@ -10,6 +10,8 @@ pub mod held_times;
 pub mod travel;
 pub mod creation;
 pub mod durable;
+pub mod rows;
+pub mod small_appends;
 pub mod round_trip;
 pub mod resident;
 pub mod messages;

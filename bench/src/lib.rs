@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod workload;
+pub mod flights;
 pub mod baseline;
 pub mod side;
 pub mod floor;

@@ -33,6 +33,11 @@ impl Scale {
         }
     }
 
+    /// How many rows a bench of `len` rows takes.
+    pub fn rows(self, len: u64) -> u64 {
+        self.collections(len)
+    }
+
     /// How many times a figure is taken: at least, and at most. In between, only as long as the
     /// [patience](Scale::patience) lasts.
     fn runs(self) -> (usize, usize) {

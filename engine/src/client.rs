@@ -167,6 +167,13 @@ impl<I: CollectionId, T: Time> Client<I, T> {
         self.ask(Command::Explain(id), Reply::Explained)
     }
 
+    /// How many holds each of these collections has by now, in the order asked: pins, and those that
+    /// were moved or taken by asking; revoked ones too, until they are dropped. None for what is not
+    /// there.
+    pub fn holds(&self, ids: Vec<I>) -> Pending<Vec<Option<u64>>, StopReason> {
+        self.ask(Command::Holds(ids), Reply::Holds)
+    }
+
     /// Comes true when everything that this thread has sent before, dropped holds included, has
     /// taken effect and can be seen.
     ///

@@ -133,6 +133,8 @@ pub enum Command<I, T> {
     Frontiers(Vec<I>),
     /// Who holds back a collection's since.
     Explain(I),
+    /// How many holds each of these collections has.
+    Holds(Vec<I>),
 }
 
 /// Why the engine takes no requests any more.
@@ -338,18 +340,36 @@ pub enum AcquireError<I, T> {
     Stopped(#[from] StopReason),
 }
 
-/// Why a hold was not cloned; it is still held.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum CloneError {
-    /// More than two thousand million holds that start at one frontier.
-    #[error("the collection has too many holds")]
-    TooManyHolds,
+/// Why a hold holds nothing any more.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum HoldLost<T> {
+    /// It relied on a lease, in read-only mode, and the lease has lapsed. What is before `since` can
+    /// no longer be read: take another hold at or after it. Empty: the collection is gone.
+    #[error("the hold was revoked: its collection can be read from {since} on only")]
+    Revoked {
+        /// From when on the collection can be read.
+        since: Since<T>,
+    },
     /// The engine has stopped.
     #[error(transparent)]
     Stopped(#[from] StopReason),
 }
 
-/// Why a hold was not moved; it is still held where it was.
+/// Why a hold was not cloned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum CloneError {
+    /// More than two thousand million holds that start at one frontier.
+    #[error("the collection has too many holds")]
+    TooManyHolds,
+    /// It holds nothing any more: see [`ReadHold::check`](crate::ReadHold::check).
+    #[error("the hold was revoked")]
+    Revoked,
+    /// The engine has stopped.
+    #[error(transparent)]
+    Stopped(#[from] StopReason),
+}
+
+/// Why a hold was not moved; it is where it was.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum DowngradeError<T> {
     /// A hold only moves forward: this is before, or incomparable with, where it is.
@@ -357,6 +377,12 @@ pub enum DowngradeError<T> {
     NotLater {
         /// Where the hold is.
         held: Since<T>,
+    },
+    /// It holds nothing any more: see [`HoldLost::Revoked`].
+    #[error("the hold was revoked: its collection can be read from {since} on only")]
+    Revoked {
+        /// From when on the collection can be read.
+        since: Since<T>,
     },
     /// The engine has stopped.
     #[error(transparent)]

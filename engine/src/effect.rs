@@ -44,6 +44,8 @@ pub enum Answer<I, T> {
     Frontiers(Result<Vec<Frontiers<T>>, LookupError<I>>),
     /// To [`Command::Explain`](crate::Command::Explain).
     Explained(Result<Explanation<I, T>, LookupError<I>>),
+    /// To [`Command::Holds`](crate::Command::Holds), in the order asked; none for what is not there.
+    Holds(Vec<Option<u64>>),
 }
 
 /// A capability that was counted for a hold.
@@ -86,6 +88,14 @@ pub enum Event<I, T> {
         /// What is durable.
         actual: Since<T>,
     },
+    /// The lease has lapsed by which a collection, or one that it depends on, was kept readable:
+    /// holds before `since` are revoked.
+    LeaseLapsed {
+        /// Which collection.
+        collection: I,
+        /// From when on it can be read.
+        since: Since<T>,
+    },
     /// A shard's upper was reported that is incomparable with the one known. It was ignored.
     UpperIncomparable {
         /// Whose shard.
@@ -114,6 +124,9 @@ pub trait Readers<I, T> {
 
     /// How many pins are left on a cell that was retired: for explanations only.
     fn pins(&self, cell: Cell) -> u64;
+
+    /// How many pins there are at the implied capability, at some instant.
+    fn current_pins(&self, key: Key) -> u64;
 
     /// Shows the frontiers of a collection.
     fn publish(&mut self, key: Key, frontiers: Frontiers<T>);

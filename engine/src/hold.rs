@@ -9,7 +9,7 @@ use timely::PartialOrder;
 
 use lowwater_queue::PinError;
 
-use crate::command::{CloneError, DowngradeError, StopReason};
+use crate::command::{CloneError, DowngradeError, HoldLost, StopReason};
 use crate::frontier::{Since, Time};
 use crate::id::{CollectionId, Key};
 use crate::link::{Line, Pin};
@@ -96,13 +96,61 @@ impl<I: CollectionId, T: Time> ReadHold<I, T> {
         self.token().key()
     }
 
+    /// Whether it still holds, as far as was published: asks nobody, and never waits. A lease lapses
+    /// in storage before anybody here hears of it, so whether what was read is right is for the
+    /// shard to say.
+    ///
+    /// # Errors
+    ///
+    /// It was [revoked](HoldLost::Revoked), which happens only where storage holds by a lease; or the
+    /// engine has stopped. Dropping it is all that is left to do then.
+    pub fn check(&self) -> Result<(), HoldLost<T>> {
+        let line = match self.token() {
+            // The implied capability is counted, so since is not past it.
+            Token::Pinned(pin) if pin.is_current() => return Ok(()),
+            Token::Pinned(pin) => pin.table().context(),
+            Token::Counted(counted) => &counted.line,
+        };
+        line.check()?;
+        let held = self.since();
+        // At the empty frontier it holds nothing, and nothing can be taken from it.
+        if held.is_gone() {
+            return Ok(());
+        }
+        match self.readable() {
+            Some(since) if PartialOrder::less_equal(&since, held) => Ok(()),
+            Some(since) => Err(HoldLost::Revoked { since }),
+            None => {
+                // The engine lets nothing be found any more once it has stopped.
+                line.check()?;
+                let since = Since::gone();
+                Err(HoldLost::Revoked { since })
+            }
+        }
+    }
+
+    /// From when on its collection can be read, as was published last; none if it is gone.
+    fn readable(&self) -> Option<Since<T>> {
+        match self.token() {
+            Token::Pinned(pin) => pin.read(|view| {
+                let is_same = view.key == pin.capability().key;
+                is_same.then(|| view.frontiers.since.clone())
+            }),
+            Token::Counted(counted) => counted.line.since_of(counted.id, counted.key),
+        }
+    }
+
     /// Another hold at the same frontier. Works on dropped collections too.
     ///
     /// # Errors
     ///
-    /// Of this frontier there are too many holds, or the engine has stopped and holds nothing any
-    /// more.
+    /// Of this frontier there are too many holds, or it was revoked, or the engine has stopped and
+    /// holds nothing any more.
     pub fn try_clone(&self) -> Result<Self, CloneError> {
+        self.check().map_err(|lost| match lost {
+            HoldLost::Revoked { .. } => CloneError::Revoked,
+            HoldLost::Stopped(reason) => CloneError::Stopped(reason),
+        })?;
         match self.token() {
             Token::Pinned(pin) => {
                 let clone = pin.try_clone().map_err(|error| match error {
@@ -144,8 +192,8 @@ impl<I: CollectionId, T: Time> ReadHold<I, T> {
     ///
     /// # Errors
     ///
-    /// `to` is before, or incomparable with, where the hold is; or the engine has stopped. The
-    /// hold stays where it is.
+    /// `to` is before, or incomparable with, where the hold is; or it was revoked; or the engine has
+    /// stopped. The hold stays where it is.
     pub fn downgrade(&mut self, to: Since<T>) -> Result<(), DowngradeError<T>> {
         if self.since() == &to {
             return Ok(());
@@ -155,6 +203,10 @@ impl<I: CollectionId, T: Time> ReadHold<I, T> {
                 held: self.since().clone(),
             });
         }
+        self.check().map_err(|lost| match lost {
+            HoldLost::Revoked { since } => DowngradeError::Revoked { since },
+            HoldLost::Stopped(reason) => DowngradeError::Stopped(reason),
+        })?;
         let token = self.take_token();
         match moved(smallvec![token], to) {
             Ok(token) => self.token = Some(token),
@@ -170,11 +222,10 @@ impl<I: CollectionId, T: Time> ReadHold<I, T> {
     ///
     /// # Errors
     ///
-    /// The holds are on different collections, or the engine has stopped. The error gives both
-    /// back.
+    /// The holds are on different collections, or one of them was revoked, or the engine has stopped.
+    /// The error gives both back.
     pub fn merge(mut self, mut other: Self) -> Result<Self, MergeError<I, T>> {
-        if self.key() != other.key() || !self.same_engine(&other) {
-            let reason = MergeRefusal::Mismatch;
+        if let Err(reason) = self.can_merge(&other) {
             return Err(MergeError {
                 reason,
                 holds: Box::new((self, other)),
@@ -205,6 +256,17 @@ impl<I: CollectionId, T: Time> ReadHold<I, T> {
                 })
             }
         }
+    }
+
+    fn can_merge(&self, other: &Self) -> Result<(), MergeRefusal> {
+        if self.key() != other.key() || !self.same_engine(other) {
+            return Err(MergeRefusal::Mismatch);
+        }
+        let is_revoked = |hold: &Self| matches!(hold.check(), Err(HoldLost::Revoked { .. }));
+        if is_revoked(self) || is_revoked(other) {
+            return Err(MergeRefusal::Revoked);
+        }
+        Ok(())
     }
 
     fn take_token(&mut self) -> Token<I, T> {
@@ -318,6 +380,9 @@ pub enum MergeRefusal {
     /// They are not on the same incarnation of the same collection of the same engine.
     #[error("the holds are on different collections")]
     Mismatch,
+    /// At least one of them holds nothing any more: see [`ReadHold::check`].
+    #[error("a hold was revoked")]
+    Revoked,
     /// The engine has stopped.
     #[error(transparent)]
     Stopped(StopReason),

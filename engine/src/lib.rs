@@ -32,7 +32,9 @@
 //!
 //! # What is promised
 //!
-//! - While a hold lives, its collection can be read from [`ReadHold::since`] on.
+//! - While a hold lives, its collection can be read from [`ReadHold::since`] on. Where storage
+//!   itself holds by a lease, as a controller does that only reads, a lease that lapses revokes
+//!   holds: [`ReadHold::check`] tells.
 //! - Taking a hold at the implied capability, by handle or by id, and dropping it, takes no lock,
 //!   allocates nothing, and does not depend on how long a turn of the engine is.
 //! - A refused command changes nothing. An answer comes after its outcome is visible to everybody.
@@ -77,8 +79,8 @@ pub use client::Client;
 pub use collection::Collection;
 pub use command::{
     AcquireError, CloneError, Command, CreateError, Description, DowngradeError, DropError,
-    LookupError, Refusal, ReportError, SetPoliciesError, Start, StopError, StopReason, Target,
-    Until, WaitError,
+    HoldLost, LookupError, Refusal, ReportError, SetPoliciesError, Start, StopError, StopReason,
+    Target, Until, WaitError,
 };
 pub use driver::{
     Config, Doorbell, EVENTS_MAX, Engine, EngineThread, Metrics, Parameters, Stats, TURN_CLASSES,

@@ -1,6 +1,6 @@
 //! What the owner thread and everybody else share.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
 use lowwater_queue::{Directory, Sender, Sequence, Shape};
 
@@ -54,6 +54,8 @@ pub(crate) struct Line<I: CollectionId, T: Time> {
     /// stopping already.
     fenced_by: OnceLock<Epoch>,
     pub(crate) gauges: Gauges,
+    /// The way back to collections, for holds that are counted: they have nothing but the line.
+    link: OnceLock<Weak<Link<I, T>>>,
 }
 
 impl<I: CollectionId, T: Time> Line<I, T> {
@@ -63,7 +65,24 @@ impl<I: CollectionId, T: Time> Line<I, T> {
             stopped: OnceLock::new(),
             fenced_by: OnceLock::new(),
             gauges,
+            link: OnceLock::new(),
         }
+    }
+
+    /// There is a way to find collections.
+    pub(crate) fn leads_to(&self, link: &Arc<Link<I, T>>) {
+        // Set once, by the engine that made both.
+        let _ = self.link.set(Arc::downgrade(link));
+    }
+
+    /// From when on this incarnation of a collection can be read, as was published last; none if it
+    /// is not there any more.
+    pub(crate) fn since_of(&self, id: I, key: Key) -> Option<Since<T>> {
+        let link = self.link.get()?.upgrade()?;
+        let shown = link.directory.with(&id, |handle| {
+            handle.read(|view| (view.key == key).then(|| view.frontiers.since.clone()))
+        });
+        shown.flatten()
     }
 
     /// Takes no more requests, for this reason unless there was one before.

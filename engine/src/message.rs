@@ -76,4 +76,5 @@ pub(crate) enum Reply<I: crate::CollectionId, T: crate::Time> {
     Waited(Answer<Frontiers<T>, WaitError>),
     Frontiers(Answer<Vec<Frontiers<T>>, LookupError<I>>),
     Explained(Answer<Explanation<I, T>, LookupError<I>>),
+    Holds(Answer<Vec<Option<u64>>, StopReason>),
 }

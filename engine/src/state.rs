@@ -15,6 +15,8 @@ mod durability;
 mod explain;
 mod graph;
 mod invariants;
+mod lapse;
+mod last_wishes;
 mod propagate;
 mod sharers;
 mod store;
@@ -64,6 +66,7 @@ pub struct State<I, T> {
     held: ChangeBatch<(u32, T)>,
     agenda: Agenda,
     /// Cells that were retired with pins on them: each is one counted capability.
+    /// What was revoked of it is not in here any more.
     retired: BTreeMap<Cell, (Key, Since<T>)>,
     /// Batches whose shards are being opened.
     opening: BTreeMap<u64, Opening<I, T>>,
@@ -73,6 +76,8 @@ pub struct State<I, T> {
     questions: Vec<(Ticket, Question<I>)>,
     /// Who else is in charge of the storage: it is asked for nothing any more.
     fenced_by: Option<Epoch>,
+    /// A lease has lapsed at some time: there may be holds that were revoked, of what is gone.
+    lost: bool,
     now: Duration,
 }
 
@@ -104,6 +109,7 @@ impl<I: CollectionId, T: Time> State<I, T> {
             waiters: Waiters::new(),
             questions: Vec::new(),
             fenced_by: None,
+            lost: false,
             now: Duration::ZERO,
         }
     }
@@ -183,26 +189,40 @@ impl<I: CollectionId, T: Time> State<I, T> {
         let Some(collection) = self.alive(key) else {
             // Late releases for what is gone are taken in silence. What is alive through a hold
             // cannot be gone when that hold moves, but a hold at the empty frontier, and its
-            // clones, keep nothing alive.
+            // clones, keep nothing alive; nor do those that were revoked.
             assert!(
-                acquired.is_none_or(|acquired| acquired.is_gone()),
+                self.lost || acquired.is_none_or(|acquired| acquired.is_gone()),
                 "a hold of the collection {key:?}, which is gone, moved"
             );
             return;
         };
         if let Some(acquired) = acquired {
-            assert!(
-                PartialOrder::less_equal(&collection.since, &acquired),
-                "a hold moved to {acquired}, which {} cannot read from {}",
-                collection.id,
-                collection.since,
-            );
-            for time in acquired.into_frontier() {
-                self.held.update((key.slot, time), 1);
+            if collection.floor.is_some() {
+                self.acquired_above_floor(key.slot, &acquired);
+            } else {
+                assert!(
+                    PartialOrder::less_equal(&collection.since, &acquired),
+                    "a hold moved to {acquired}, which {} cannot read from {}",
+                    collection.id,
+                    collection.since,
+                );
             }
+            self.count_hold(key.slot, acquired, 1);
         }
-        for time in released.into_iter().flat_map(Since::into_frontier) {
-            self.held.update((key.slot, time), -1);
+        if let Some(released) = released {
+            self.count_hold(key.slot, released, -1);
+        }
+    }
+
+    /// A hold that is counted by itself came or went.
+    fn count_hold(&mut self, slot: u32, since: Since<T>, difference: i64) {
+        let holds = &mut self.at_mut(slot).holds;
+        // A release too many is found out where times are counted.
+        *holds = holds.saturating_add_signed(difference.signum() as i32);
+        for time in since.into_frontier() {
+            if self.at(slot).counts(&time) {
+                self.held.update((slot, time), difference);
+            }
         }
     }
 
@@ -211,6 +231,10 @@ impl<I: CollectionId, T: Time> State<I, T> {
             .retired
             .remove(&cell)
             .expect("a cell is freed once, after retiring");
+        if since.is_gone() {
+            // All of it was revoked; the collection may have gone.
+            return;
+        }
         let collection = self
             .alive_mut(key)
             .expect("its counted cell kept the collection alive");

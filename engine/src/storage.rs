@@ -139,6 +139,9 @@ pub enum StorageReport<T> {
     UppersAdvanced(Vec<(ShardId, Upper<T>)>),
     /// Another controller is in charge of the storage, of this epoch.
     Fenced(Epoch),
+    /// Leases have lapsed by which this engine kept shards readable, and from when on these can be
+    /// read now. What is held before that is held no more.
+    Lapsed(Vec<(ShardId, Since<T>)>),
 }
 
 /// Where storage reports to. Reports for an engine that has stopped go nowhere.
@@ -155,6 +158,15 @@ impl<T> StorageReports<T> {
     pub fn uppers_advanced(&self, uppers: Vec<(ShardId, Upper<T>)>) {
         if !uppers.is_empty() {
             (self.0)(StorageReport::UppersAdvanced(uppers));
+        }
+    }
+
+    /// Says that leases have lapsed by which shards were kept readable, and from when on these can be
+    /// read now: for storage that holds by leases. Holds before that are
+    /// [revoked](crate::HoldLost::Revoked). Empty: nothing can be read, the shard is a tombstone.
+    pub fn lapsed(&self, sinces: Vec<(ShardId, Since<T>)>) {
+        if !sinces.is_empty() {
+            (self.0)(StorageReport::Lapsed(sinces));
         }
     }
 

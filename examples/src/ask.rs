@@ -59,17 +59,27 @@ pub enum Reason {
 /// # Errors
 /// When the store does not answer, or has something else in it.
 pub fn ask(store: &Store, at: Minute) -> Result<Answer, StoreError> {
+    let Some(places) = store.places()? else {
+        // No controller has come so far as to make them.
+        return Ok(Answer::Refused(Refused {
+            minute: at,
+            refused: Reason::NotYetWritten,
+            since: Some(0),
+            upper: Some(0),
+        }));
+    };
+    let contents = store.contents(&places)?;
     let mut findings = Findings::default();
     let mut is_refused = false;
     for view in Relation::VIEWS {
-        match store.read(view, at)? {
+        match contents.read(view, at)? {
             Reading::Rows(rows) => findings.put(view, rows),
             Reading::Refused(_) => is_refused = true,
         }
     }
     let (mut since, mut upper) = (Since::minimum(), Upper::sealed());
     for view in Relation::VIEWS {
-        let window = store.window(view)?;
+        let window = contents.window(view)?;
         since = since.join(&window.since);
         upper = least(upper, window.upper);
     }

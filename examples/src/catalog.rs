@@ -1,6 +1,7 @@
 //! The collections of the controller: their names, what they depend on, how long they are kept.
 
-use lowwater::ShardId;
+use bytes::Bytes;
+use lowwater_shard::collections::Kind;
 
 use crate::minute::{DAY, Minute};
 
@@ -9,7 +10,9 @@ use crate::minute::{DAY, Minute};
 pub enum Relation {
     /// A table: one row per flight, with its status.
     Flights,
-    /// A table that is written once and sealed: codes and names.
+    /// A table: one row per flight that has left, with its delay.
+    Departures,
+    /// A table: codes and names.
     Airlines,
     /// How far the source of the weather was taken in at each minute.
     WeatherRemap,
@@ -25,8 +28,9 @@ pub enum Relation {
 
 impl Relation {
     /// All of them, each after what it depends on.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Flights,
+        Self::Departures,
         Self::Airlines,
         Self::WeatherRemap,
         Self::Weather,
@@ -34,6 +38,9 @@ impl Relation {
         Self::DepartureDelay,
         Self::AirborneInRain,
     ];
+
+    /// The tables: what is written to them commits together.
+    pub const TABLES: [Self; 3] = [Self::Flights, Self::Departures, Self::Airlines];
 
     /// The maintained views.
     pub const VIEWS: [Self; 3] = [Self::Airborne, Self::DepartureDelay, Self::AirborneInRain];
@@ -50,19 +57,12 @@ impl Relation {
         self as usize
     }
 
-    /// Its shard: the letters of its name. The same in every store, and in every incarnation.
-    #[must_use]
-    pub fn shard(self) -> ShardId {
-        let (name, mut letters) = (self.name().as_bytes(), [0; 16]);
-        letters[..name.len()].copy_from_slice(name);
-        ShardId::new(u128::from_be_bytes(letters))
-    }
-
     /// By what people know it.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Flights => "flights",
+            Self::Departures => "departures",
             Self::Airlines => "airlines",
             Self::WeatherRemap => "weather_remap",
             Self::Weather => "weather",
@@ -76,66 +76,59 @@ impl Relation {
     #[must_use]
     pub const fn depends_on(self) -> &'static [Self] {
         match self {
-            Self::Flights | Self::Airlines | Self::WeatherRemap => &[],
+            Self::Flights | Self::Departures | Self::Airlines | Self::WeatherRemap => &[],
             Self::Weather => &[Self::WeatherRemap],
             Self::Airborne => &[Self::Flights],
-            Self::DepartureDelay => &[Self::Flights, Self::Airlines],
+            Self::DepartureDelay => &[Self::Flights, Self::Departures, Self::Airlines],
             Self::AirborneInRain => &[Self::Airborne, Self::Weather, Self::Flights],
         }
     }
 
-    /// Whether it is computed from others.
+    /// Where its updates come from.
     #[must_use]
-    pub const fn is_view(self) -> bool {
+    pub fn kind(self) -> Kind<u64> {
         match self {
-            Self::Airborne | Self::DepartureDelay | Self::AirborneInRain => true,
-            Self::Flights | Self::Airlines | Self::WeatherRemap | Self::Weather => false,
+            Self::Flights | Self::Departures | Self::Airlines => Kind::Table,
+            // One source, one file: the ingestion is its own remap collection.
+            Self::WeatherRemap => Kind::Ingestion {
+                remap: Self::WeatherRemap.id(),
+                connection: Bytes::from_static(b"weather.csv.zst"),
+            },
+            Self::Weather => Kind::IngestionExport {
+                ingestion: Self::WeatherRemap.id(),
+            },
+            Self::Airborne | Self::DepartureDelay | Self::AirborneInRain => Kind::Compute,
         }
     }
 
-    /// Whether it is written to its end at once.
+    /// Whether it is a table.
     #[must_use]
-    pub const fn is_sealed(self) -> bool {
-        match self {
-            Self::Airlines => true,
-            Self::Flights
-            | Self::WeatherRemap
-            | Self::Weather
-            | Self::Airborne
-            | Self::DepartureDelay
-            | Self::AirborneInRain => false,
-        }
+    pub fn is_table(self) -> bool {
+        Self::TABLES.contains(&self)
+    }
+
+    /// Whether it is computed from others.
+    #[must_use]
+    pub fn is_view(self) -> bool {
+        Self::VIEWS.contains(&self)
     }
 }
+
+/// The minute in which the tables are registered: they are empty in it, and written afterwards.
+pub const REGISTERED: Minute = 0;
 
 /// How much history the policies keep: a day.
 pub const KEPT: Minute = DAY;
 
 /// The since that the policies ask for when everything is written up to `upper`.
-///
-/// What is sealed keeps the since that it has had when it was sealed: the beginning.
 #[must_use]
-pub fn since_asked_for(relation: Relation, upper: Minute) -> Minute {
-    if relation.is_sealed() {
-        0
-    } else {
-        upper.saturating_sub(KEPT)
-    }
+pub fn since_asked_for(upper: Minute) -> Minute {
+    upper.saturating_sub(KEPT)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn each_collection_has_a_shard_of_its_own() {
-        let shards = Relation::ALL.map(Relation::shard);
-        let letters = shards.map(|shard| shard.number().to_be_bytes());
-        for (relation, letters) in Relation::ALL.into_iter().zip(letters) {
-            let name = String::from_utf8(letters.to_vec()).unwrap();
-            assert_eq!(name.trim_end_matches('\0'), relation.name());
-        }
-    }
 
     #[test]
     fn each_collection_comes_after_what_it_depends_on() {

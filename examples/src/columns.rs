@@ -44,7 +44,10 @@ pub fn schema(relation: Relation) -> Schema {
             column("number", ColumnKind::Int32, false),
             text("origin"),
             text("status"),
-            column("dep_delay", ColumnKind::Int32, true),
+        ],
+        Relation::Departures => vec![
+            count("flight"),
+            column("dep_delay", ColumnKind::Int32, false),
         ],
         Relation::Airlines => vec![text("carrier"), text("name")],
         Relation::WeatherRemap => vec![count("rows_taken_in")],
@@ -68,6 +71,7 @@ pub fn encode<'a>(relation: Relation, rows: impl ExactSizeIterator<Item = &'a Ro
     let expected = rows.len();
     let columns: Vec<ArrayRef> = match relation {
         Relation::Flights => encode_flights(rows),
+        Relation::Departures => encode_departures(rows),
         Relation::Airlines => encode_airlines(rows),
         Relation::WeatherRemap => encode_offsets(rows),
         Relation::Weather => encode_weather(rows),
@@ -94,6 +98,7 @@ pub fn decode(relation: Relation, batch: &RecordBatch) -> Result<Vec<Row>, RowEr
     let columns = Columns(batch);
     let row = |at| match relation {
         Relation::Flights => columns.flight(at),
+        Relation::Departures => columns.departure(at),
         Relation::Airlines => Ok(Row::Airline(
             columns.code(0, at)?,
             columns.text(1, at).to_owned(),
@@ -119,7 +124,7 @@ pub fn decode(relation: Relation, batch: &RecordBatch) -> Result<Vec<Row>, RowEr
 
 fn encode_flights<'a>(rows: impl Iterator<Item = &'a Row>) -> Vec<ArrayRef> {
     let (mut ids, mut carriers, mut numbers) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut origins, mut statuses, mut delays) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut origins, mut statuses) = (Vec::new(), Vec::new());
     for row in rows {
         if let Row::Flight(FlightId(id), flight) = row {
             ids.push(u64::from(*id));
@@ -127,7 +132,6 @@ fn encode_flights<'a>(rows: impl Iterator<Item = &'a Row>) -> Vec<ArrayRef> {
             numbers.push(i32::from(flight.number));
             origins.push(flight.origin.to_string());
             statuses.push(flight.status.name());
-            delays.push(flight.dep_delay.map(i32::from));
         }
     }
     vec![
@@ -136,6 +140,19 @@ fn encode_flights<'a>(rows: impl Iterator<Item = &'a Row>) -> Vec<ArrayRef> {
         Arc::new(Int32Array::from(numbers)),
         Arc::new(StringArray::from(origins)),
         Arc::new(StringArray::from(statuses)),
+    ]
+}
+
+fn encode_departures<'a>(rows: impl Iterator<Item = &'a Row>) -> Vec<ArrayRef> {
+    let (mut ids, mut delays) = (Vec::new(), Vec::new());
+    for row in rows {
+        if let Row::Departure(FlightId(id), dep_delay) = row {
+            ids.push(u64::from(*id));
+            delays.push(i32::from(*dep_delay));
+        }
+    }
+    vec![
+        Arc::new(UInt64Array::from(ids)),
         Arc::new(Int32Array::from(delays)),
     ]
 }
@@ -217,19 +234,18 @@ impl<'a> Columns<'a> {
     fn flight(&self, at: usize) -> Result<Row, String> {
         let id = narrow(self.count(0, at))?;
         let status = self.text(4, at);
-        let delay = self.0.column(5);
-        let dep_delay = match delay.is_null(at) {
-            true => None,
-            false => Some(narrow(self.small(5, at))?),
-        };
         let flight = FlightRow {
             carrier: self.code(1, at)?,
             number: narrow(self.small(2, at))?,
             origin: self.code(3, at)?,
             status: Status::named(status).ok_or_else(|| format!("{status:?} is no status"))?,
-            dep_delay,
         };
         Ok(Row::Flight(FlightId(id), flight))
+    }
+
+    fn departure(&self, at: usize) -> Result<Row, String> {
+        let id = FlightId(narrow(self.count(0, at))?);
+        Ok(Row::Departure(id, narrow(self.small(1, at))?))
     }
 
     fn weather(&self, at: usize) -> Result<Row, String> {

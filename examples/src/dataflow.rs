@@ -9,7 +9,7 @@ use timely::progress::Antichain;
 use timely::worker::Worker;
 
 use crate::arrangement::{Arrangement, Diff, Index};
-use crate::catalog::Relation;
+use crate::catalog::{REGISTERED, Relation};
 use crate::data::Data;
 use crate::data::airline::Carrier;
 use crate::data::flight::{FlightId, FlightRow};
@@ -17,7 +17,7 @@ use crate::ingestion::{Ingestion, RemapInput, WeatherInput};
 use crate::minute::Minute;
 use crate::past::{Past, Update};
 use crate::row::{Row, Rows};
-use crate::timetable::Timetable;
+use crate::timetable::{Change, Stage, Timetable};
 use crate::views;
 
 /// Writes the tables minute by minute, maintains the views, and answers from the arrangements.
@@ -33,6 +33,8 @@ pub struct Dataflow<'a> {
 
 struct Inputs {
     flights: InputSession<Minute, (FlightId, FlightRow), Diff>,
+    departures: InputSession<Minute, (FlightId, i16), Diff>,
+    airlines: InputSession<Minute, (Carrier, String), Diff>,
     weather_remap: RemapInput,
     weather: WeatherInput,
 }
@@ -40,7 +42,7 @@ struct Inputs {
 impl<'a> Dataflow<'a> {
     /// Builds the dataflow, and goes on from `past`: the tables are given what they have, and then
     /// what happens from where each is written on. The views are computed from where the tables
-    /// begin. `airlines` is written and sealed at once.
+    /// begin. `airlines` is written in the first minute that it can be.
     ///
     /// Everything is complete up to [`Past::begin`] afterwards.
     #[must_use]
@@ -48,19 +50,20 @@ impl<'a> Dataflow<'a> {
         let allocator = Allocator::Thread(Thread::default());
         let mut worker = Worker::new(WorkerConfig::default(), allocator, None);
         let probe = ProbeHandle::new();
-        let (mut inputs, mut airlines, arrangements) = build(&mut worker, past, &probe);
+        let (mut inputs, arrangements) = build(&mut worker, past, &probe);
 
         for relation in Relation::ALL {
             for (row, at, diff) in past.updates(relation) {
-                inputs.restore(&mut airlines, row, *at, *diff);
+                inputs.restore(row, *at, *diff);
             }
         }
-        if past.end(Relation::Airlines) == 0 {
+        let first = REGISTERED + 1;
+        if past.end(Relation::Airlines) <= first {
             for airline in &data.airlines {
-                airlines.update((airline.carrier, airline.name.clone()), 1);
+                let named = (airline.carrier, airline.name.clone());
+                inputs.airlines.update_at(named, first, 1);
             }
         }
-        airlines.close();
 
         let mut dataflow = Self {
             worker,
@@ -79,13 +82,7 @@ impl<'a> Dataflow<'a> {
     /// Writes what happens before the minute `upper`, and waits until all views have seen it.
     pub fn advance(&mut self, upper: Minute) {
         while let Some(change) = self.timetable.next_before(upper) {
-            let flights = &mut self.inputs.flights;
-            if let Some(row) = change.before {
-                flights.update_at((change.flight, row), change.at, -1);
-            }
-            if let Some(row) = change.after {
-                flights.update_at((change.flight, row), change.at, 1);
-            }
+            self.inputs.change(&change);
         }
         let inputs = &mut self.inputs;
         self.ingestion
@@ -137,11 +134,29 @@ impl<'a> Dataflow<'a> {
 }
 
 impl Inputs {
+    fn change(&mut self, change: &Change) {
+        let Change { at, flight, .. } = *change;
+        let delay = |stage: Option<Stage>| stage.and_then(|stage| stage.dep_delay);
+        let has_left_or_gone = delay(change.before) != delay(change.after);
+        for (stage, diff) in [(change.before, -1), (change.after, 1)] {
+            let Some(Stage { row, dep_delay }) = stage else {
+                continue;
+            };
+            self.flights.update_at((flight, row), at, diff);
+            if let Some(dep_delay) = dep_delay.filter(|_| has_left_or_gone) {
+                self.departures.update_at((flight, dep_delay), at, diff);
+            }
+        }
+    }
+
     /// Gives a table an update that was written before.
-    fn restore(&mut self, airlines: &mut AirlinesInput, row: &Row, at: Minute, diff: Diff) {
+    fn restore(&mut self, row: &Row, at: Minute, diff: Diff) {
         match row {
             Row::Flight(id, flight) => self.flights.update_at((*id, *flight), at, diff),
-            Row::Airline(code, name) => airlines.update_at((*code, name.clone()), at, diff),
+            Row::Departure(id, dep_delay) => {
+                self.departures.update_at((*id, *dep_delay), at, diff);
+            }
+            Row::Airline(code, name) => self.airlines.update_at((*code, name.clone()), at, diff),
             Row::Offset(offset) => self.weather_remap.update_at(((), *offset), at, diff),
             Row::Weather(origin, weather) => self.weather.update_at((*origin, *weather), at, diff),
             // Views are computed, not restored.
@@ -152,6 +167,10 @@ impl Inputs {
     fn advance_to(&mut self, upper: Minute) {
         self.flights.advance_to(upper);
         self.flights.flush();
+        self.departures.advance_to(upper);
+        self.departures.flush();
+        self.airlines.advance_to(upper);
+        self.airlines.flush();
         self.weather_remap.advance_to(upper);
         self.weather_remap.flush();
         self.weather.advance_to(upper);
@@ -159,14 +178,13 @@ impl Inputs {
     }
 }
 
-type AirlinesInput = InputSession<Minute, (Carrier, String), Diff>;
-
-type Built = (Inputs, AirlinesInput, Vec<Box<dyn Arrangement>>);
+type Built = (Inputs, Vec<Box<dyn Arrangement>>);
 
 fn build(worker: &mut Worker, past: &Past, probe: &ProbeHandle<Minute>) -> Built {
     let written = |relation| past.end(relation);
     worker.dataflow::<Minute, _, _>(|scope| {
         let (flights_input, flights) = scope.new_collection();
+        let (departures_input, departures) = scope.new_collection();
         let (airlines_input, airlines) = scope.new_collection();
         let (remap_input, remap) = scope.new_collection();
         let (weather_input, weather) = scope.new_collection();
@@ -177,6 +195,13 @@ fn build(worker: &mut Worker, past: &Past, probe: &ProbeHandle<Minute>) -> Built
             written(Relation::Flights),
             probe,
             |id, row| Row::Flight(*id, *row),
+        );
+        let (departures, departures_arranged) = Index::build(
+            departures,
+            "departures",
+            written(Relation::Departures),
+            probe,
+            |id, dep_delay| Row::Departure(*id, *dep_delay),
         );
         let (airlines, airlines_arranged) = Index::build(
             airlines,
@@ -208,7 +233,8 @@ fn build(worker: &mut Worker, past: &Past, probe: &ProbeHandle<Minute>) -> Built
             probe,
             |origin, n| Row::Airborne(*origin, *n),
         );
-        let delay = views::departure_delay(&flights_arranged, &airlines_arranged);
+        let delay =
+            views::departure_delay(&flights_arranged, &departures_arranged, &airlines_arranged);
         let (delay, _) = Index::build(
             delay,
             "departure_delay",
@@ -227,11 +253,14 @@ fn build(worker: &mut Worker, past: &Past, probe: &ProbeHandle<Minute>) -> Built
 
         let inputs = Inputs {
             flights: flights_input,
+            departures: departures_input,
+            airlines: airlines_input,
             weather_remap: remap_input,
             weather: weather_input,
         };
         let arrangements: Vec<Box<dyn Arrangement>> = vec![
             Box::new(flights),
+            Box::new(departures),
             Box::new(airlines),
             Box::new(remap),
             Box::new(weather),
@@ -239,7 +268,7 @@ fn build(worker: &mut Worker, past: &Past, probe: &ProbeHandle<Minute>) -> Built
             Box::new(delay),
             Box::new(rain),
         ];
-        (inputs, airlines_input, arrangements)
+        (inputs, arrangements)
     })
 }
 

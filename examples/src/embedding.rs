@@ -1,19 +1,33 @@
 //! Lowwater, as this controller embeds it.
 
-use std::io;
-use std::thread;
-use std::time::{Duration, Instant};
+mod failure;
+mod standby;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
 
 use lowwater::{
-    AcquireError, Client, CloneError, Collection, Config, CreateError, Description, DowngradeError,
-    Engine, EngineThread, LookupError, PolicyError, ReadHold, ReadPolicy, Refusal, ReportError,
-    SetPoliciesError, Since, Start, StopError, StopReason, Storage, StorageErrorKind, Upper,
-    WaitError,
+    Client, Collection, Config, ReadHold, ReadPolicy, Since, StorageError, StorageErrorKind, Upper,
 };
+use lowwater_shard::collections::{
+    CollectionDescription, Collections, NewCollection, OpenTablesError, ReadCollectionError, Start,
+    StartError, TakeOverError,
+};
+use lowwater_shard::metadata::{CommitError, MetadataTrouble, StoredMetadata};
 use timely::progress::Antichain;
+use tokio::runtime::Handle;
 
-use crate::catalog::{KEPT, Relation};
+use crate::catalog::{KEPT, REGISTERED, Relation};
+use crate::columns;
 use crate::minute::Minute;
+use crate::store::{Places, Reading, Store, StoreError, Window, patiently, rows};
+use crate::trouble::ReplayError;
+
+pub use failure::EmbeddingError;
+pub use standby::APPEAR_WITHIN;
+
+use failure::may_pass;
 
 /// A token that keeps a collection readable from a minute on.
 pub type Hold = ReadHold<u64, Minute>;
@@ -22,41 +36,52 @@ pub type Hold = ReadHold<u64, Minute>;
 /// started anew is back by then.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 
-/// How long it is tried to create the collections while storage does not answer.
-const CREATE_WITHIN: Duration = Duration::from_secs(20);
+/// How long it may take until the engine hears how far the tables are written.
+const HEAR_WITHIN: Duration = Duration::from_secs(20);
 
-/// The wait between two tries.
-const CREATE_AGAIN: Duration = Duration::from_millis(200);
-
-type CreateFailure = CreateError<u64, Minute>;
-
-/// A running engine that knows all collections of the catalog.
+/// All collections of the catalog, over the shards of a store.
 pub struct Embedding {
-    client: Client<u64, Minute>,
-    thread: EngineThread,
+    collections: Collections<u64, Minute>,
     /// In the order of [`Relation::ALL`].
-    collections: Vec<Collection<u64, Minute>>,
+    handles: Vec<Collection<u64, Minute>>,
+    places: Places,
+    runtime: Handle,
 }
 
 impl Embedding {
-    /// Starts the engine on a thread of its own, and creates all collections in one batch, on their
-    /// shards in `storage`. Each stays where its shard is until it is told to
+    /// Takes charge of a store, from the controller that had it before if there was one, and creates
+    /// all collections in one batch. Each stays where its shard is until it is told to
     /// [follow its policy](Self::follow_policies).
     ///
     /// # Errors
-    /// When the engine cannot start, or refuses a collection.
-    pub fn start(storage: impl Storage<Minute>) -> Result<Self, EmbeddingError> {
-        let config = Config {
-            stop_within: STOP_WITHIN,
-            ..Config::default()
+    /// When the store does not answer for a while, the engine cannot start, or a collection is
+    /// refused.
+    pub fn start(store: &Store) -> Result<Self, EmbeddingError> {
+        let runtime = store.runtime().clone();
+        let started = patiently(
+            async || match Collections::start(store.shards(), start()).await {
+                Err(StartError::TakeOver(TakeOverError::Store(error))) => Err(error.into()),
+                started => Ok(started),
+            },
+        );
+        let collections = runtime.block_on(started)??;
+        store.figures().register(&collections);
+        let places = initialize(store, &collections)?;
+        let none = BTreeSet::new;
+        let opened = patiently(async || match collections.open_tables(none()).await {
+            Err(OpenTablesError::Storage(error)) => Err(error),
+            opened => Ok(opened),
+        });
+        runtime.block_on(opened)??;
+        let stay = ReadPolicy::NoPolicy {
+            initial_since: Since::minimum(),
         };
-        let (engine, client) = Engine::new(config, storage)?;
-        let thread = engine.spawn()?;
-        let collections = create_all(&client)?;
+        let handles = create(&runtime, &collections, &stay)?;
         Ok(Self {
-            client,
-            thread,
             collections,
+            handles,
+            places,
+            runtime,
         })
     }
 
@@ -65,9 +90,9 @@ impl Embedding {
     /// # Errors
     /// When the engine has stopped.
     pub fn follow_policies(&self) -> Result<(), EmbeddingError> {
-        let policy = ReadPolicy::lag_writes_by(KEPT, 1)?;
+        let policy = policy()?;
         let policies = Relation::ALL.map(|relation| (relation.id(), policy.clone()));
-        Ok(self.client.set_policies(policies.into()).wait()?)
+        Ok(self.client().set_policies(policies.into()).wait()?)
     }
 
     /// Holds all of `relations` where each can still be read: nothing of them is lost meanwhile.
@@ -75,34 +100,91 @@ impl Embedding {
     /// # Errors
     /// When the engine has stopped.
     pub fn hold_all_of(&self, relations: &[Relation]) -> Result<Vec<Hold>, EmbeddingError> {
-        let wanted = relations.iter().map(|of| (of.id(), Start::Earliest));
-        Ok(self.client.acquire_each(wanted.collect()).wait()?)
+        let wanted = relations
+            .iter()
+            .map(|of| (of.id(), lowwater::Start::Earliest));
+        Ok(self.client().acquire_each(wanted.collect()).wait()?)
     }
 
     /// The way to the engine.
     #[must_use]
     pub fn client(&self) -> &Client<u64, Minute> {
-        &self.client
+        self.collections.client()
     }
 
     /// The handle of a collection.
     #[must_use]
     pub fn collection(&self, relation: Relation) -> &Collection<u64, Minute> {
-        &self.collections[relation.index()]
+        &self.handles[relation.index()]
     }
 
-    /// Tells the engine how far everything is written, and waits until it has moved the sinces.
+    /// Where the collections are.
+    #[must_use]
+    pub fn places(&self) -> &Places {
+        &self.places
+    }
+
+    /// Up to which minute all collections are written, as far as the engine has heard.
+    #[must_use]
+    pub fn reached(&self) -> Minute {
+        let ends = self.handles.iter().map(|of_one| {
+            let upper = of_one.upper();
+            upper.frontier().first().copied().unwrap_or(Minute::MAX)
+        });
+        ends.min().unwrap_or(0)
+    }
+
+    /// Tells the engine how far everything is written that is no table, and waits until it has heard
+    /// of the tables, which are written up to `tables`, and has moved the sinces.
     ///
     /// # Errors
-    /// When the engine has stopped.
+    /// When the engine has stopped, or does not hear of the tables.
     pub fn report(
         &self,
-        upper: impl FnMut(Relation) -> Antichain<Minute>,
+        tables: Minute,
+        upper: impl Fn(Relation) -> Antichain<Minute>,
     ) -> Result<(), EmbeddingError> {
-        let uppers = Relation::ALL.into_iter().map(upper).map(Upper::new);
-        let keys = self.collections.iter().map(Collection::key);
-        self.client.report(keys.zip(uppers).collect()).wait()?;
+        let others = Relation::ALL.into_iter().filter(|of| !of.is_table());
+        let uppers = others.map(|of| (self.collection(of).key(), Upper::new(upper(of))));
+        self.client().report(uppers.collect()).wait()?;
+        for table in Relation::TABLES {
+            let last = Antichain::from_elem(tables.saturating_sub(1));
+            let heard = self.collection(table).wait_for_upper_past(last);
+            match heard.wait_timeout(HEAR_WITHIN) {
+                Ok(heard) => drop(heard?),
+                Err(_) => return Err(EmbeddingError::Unheard(table)),
+            }
+        }
         Ok(())
+    }
+
+    /// The rows of `relation` as of a time, or why they cannot be read.
+    ///
+    /// # Errors
+    /// When the store does not answer for a while, has something else in it, or the engine has
+    /// stopped.
+    pub fn read(&self, relation: Relation, as_of: Minute) -> Result<Reading, ReplayError> {
+        let as_of = Antichain::from_elem(as_of);
+        let read = async || match self.collections.snapshot(relation.id(), &as_of).await {
+            Ok(updates) => Ok(Ok(updates)),
+            Err(ReadCollectionError::Storage(error)) => Err(error),
+            Err(ReadCollectionError::TooEarly { since, upper, .. }) => {
+                Ok(Err(Ok(Window { since, upper })))
+            }
+            Err(error) => Ok(Err(Err(error))),
+        };
+        let read = self.runtime.block_on(patiently(read));
+        match read.map_err(StoreError::from)? {
+            Ok(updates) => Ok(Reading::Rows(rows(relation, &updates)?)),
+            Err(Ok(window)) => Ok(Reading::Refused(window)),
+            Err(Err(error)) => Err(EmbeddingError::from(error).into()),
+        }
+    }
+
+    /// All collections.
+    #[must_use]
+    pub fn collections(&self) -> &Collections<u64, Minute> {
+        &self.collections
     }
 
     /// The sinces of `relations` at one instant, after all that this thread has sent or dropped, or
@@ -113,8 +195,8 @@ impl Embedding {
     pub fn sinces(&self, relations: &[Relation]) -> Result<Vec<Antichain<Minute>>, EmbeddingError> {
         let ids: Vec<u64> = relations.iter().map(|relation| relation.id()).collect();
         // Frontiers are read without asking the engine, so they may be a moment old.
-        self.client.sync().wait()?;
-        let frontiers = self.client.frontiers(&ids).wait()?;
+        self.client().sync().wait()?;
+        let frontiers = self.client().frontiers(&ids).wait()?;
         Ok(frontiers
             .into_iter()
             .map(|of_one| of_one.since.frontier().clone())
@@ -126,84 +208,93 @@ impl Embedding {
     /// # Errors
     /// When it had stopped before, of itself.
     pub fn stop(self) -> Result<(), EmbeddingError> {
-        self.client.stop().wait()?;
-        Ok(self.thread.join()?)
+        Ok(self.runtime.block_on(self.collections.stop())?)
     }
 }
 
-/// Creates all collections; storage that does not answer is waited for.
-fn create_all(client: &Client<u64, Minute>) -> Result<Vec<Collection<u64, Minute>>, CreateFailure> {
-    let give_up_at = Instant::now() + CREATE_WITHIN;
-    loop {
-        let descriptions = Relation::ALL.into_iter().map(description).collect();
-        match client.create(descriptions).wait() {
-            Err(error) if may_pass(&error) && Instant::now() < give_up_at => {
-                thread::sleep(CREATE_AGAIN);
-            }
-            done => return done,
+/// Creates all collections in one batch; storage that does not answer is waited for.
+fn create(
+    runtime: &Handle,
+    collections: &Collections<u64, Minute>,
+    policy: &ReadPolicy<Minute>,
+) -> Result<Vec<Collection<u64, Minute>>, EmbeddingError> {
+    let created =
+        patiently(
+            async || match collections.create(Some(REGISTERED), batch(policy)).await {
+                Err(error) if may_pass(&error) => {
+                    Err(StorageError::new(StorageErrorKind::Retry, error))
+                }
+                created => Ok(created),
+            },
+        );
+    Ok(runtime.block_on(created)??)
+}
+
+fn start() -> Start {
+    Start {
+        engine: Config {
+            stop_within: STOP_WITHIN,
+            ..Config::default()
+        },
+        ..Start::default()
+    }
+}
+
+fn policy() -> Result<ReadPolicy<Minute>, EmbeddingError> {
+    Ok(ReadPolicy::lag_writes_by(KEPT, 1)?)
+}
+
+fn batch(policy: &ReadPolicy<Minute>) -> Vec<NewCollection<u64, Minute>> {
+    let collections = Relation::ALL.into_iter().map(|relation| {
+        let schema = columns::schema(relation);
+        let mut description = CollectionDescription::new(relation.kind(), schema);
+        if relation.is_view() {
+            // Those of the others follow from their kinds.
+            let dependencies = relation.depends_on().iter().map(|of| of.id());
+            description.dependencies = dependencies.collect();
         }
-    }
+        NewCollection {
+            id: relation.id(),
+            description,
+            policy: policy.clone(),
+            since: None,
+        }
+    });
+    collections.collect()
 }
 
-fn may_pass(failure: &CreateFailure) -> bool {
-    let CreateError::Refused(refusals) = failure else {
-        return false;
-    };
-    refusals.iter().all(|(_, refusal)| {
-        matches!(refusal, Refusal::Storage(error) if matches!(
-            error.kind(),
-            StorageErrorKind::Retry | StorageErrorKind::Reopen
-        ))
-    })
+/// Brings the store's metadata in line with the catalog, as the controller in charge.
+fn initialize(
+    store: &Store,
+    collections: &Collections<u64, Minute>,
+) -> Result<Places, EmbeddingError> {
+    let records = store.shards().store();
+    let metadata = StoredMetadata::<u64>::new(Arc::clone(records), collections.fence());
+    let ids: BTreeSet<u64> = Relation::ALL.map(Relation::id).into();
+    let initialized = patiently(async || {
+        let mut transaction = metadata.begin().await.map_err(trouble)?;
+        let prepared = collections.initialize(&mut transaction, &ids, &BTreeSet::new());
+        let (prepared, places) = match (prepared, Places::of(&transaction)) {
+            (Ok(prepared), Ok(places)) => (prepared, places),
+            (Err(error), _) => return Ok(Err(EmbeddingError::from(error))),
+            (_, Err(error)) => return Ok(Err(error.into())),
+        };
+        match transaction.commit().await {
+            Ok(()) => {
+                let _found = prepared.committed();
+                Ok(Ok(places.expect("all collections exist by now")))
+            }
+            // Somebody else has committed in between: begin again.
+            Err(CommitError::Conflict(conflict)) => {
+                Err(StorageError::new(StorageErrorKind::Retry, conflict))
+            }
+            Err(CommitError::Trouble(error)) => Err(trouble(error)),
+            Err(CommitError::Fenced(fenced)) => Ok(Err(fenced.into())),
+        }
+    });
+    store.runtime().block_on(initialized)?
 }
 
-fn description(relation: Relation) -> Description<u64, Minute> {
-    let dependencies = relation.depends_on().iter().map(|of| of.id());
-    let stay = ReadPolicy::NoPolicy {
-        initial_since: Since::minimum(),
-    };
-    Description::new(relation.id(), stay)
-        .depends_on(dependencies)
-        .shard(relation.shard())
-}
-
-/// The engine did not do what it was asked to.
-#[derive(Debug, thiserror::Error)]
-pub enum EmbeddingError {
-    /// It did not start.
-    #[error("the engine did not start: {0}")]
-    Start(#[from] io::Error),
-    /// The policy that the catalog wants makes no sense.
-    #[error(transparent)]
-    Policy(#[from] PolicyError),
-    /// The policies were not taken.
-    #[error("setting policies: {0}")]
-    Policies(#[from] SetPoliciesError<u64>),
-    /// A collection was refused.
-    #[error("creating the collections: {0}")]
-    Create(#[from] CreateError<u64, Minute>),
-    /// The uppers were not taken.
-    #[error("reporting uppers: {0}")]
-    Report(#[from] ReportError<u64, Minute>),
-    /// The frontiers could not be told.
-    #[error("asking for frontiers: {0}")]
-    Lookup(#[from] LookupError<u64>),
-    /// Waiting for an upper came to nothing.
-    #[error("waiting for an upper: {0}")]
-    Wait(#[from] WaitError),
-    /// A hold was refused.
-    #[error("taking a hold: {0}")]
-    Acquire(#[from] AcquireError<u64, Minute>),
-    /// A hold was not cloned.
-    #[error("cloning a hold: {0}")]
-    Clone(#[from] CloneError),
-    /// A hold was not moved.
-    #[error("moving a hold: {0}")]
-    Downgrade(#[from] DowngradeError<Minute>),
-    /// It stopped of itself.
-    #[error(transparent)]
-    Stopped(#[from] StopReason),
-    /// Stopping left something undone.
-    #[error("stopping: {0}")]
-    Stopping(#[from] StopError),
+fn trouble(error: MetadataTrouble) -> StorageError {
+    StorageError::new(error.kind(), error)
 }

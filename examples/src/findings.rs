@@ -40,7 +40,11 @@ impl Findings {
             Row::Delay(name, delay) => {
                 self.departure_delay.insert(name, delay);
             }
-            Row::Flight(..) | Row::Airline(..) | Row::Offset(_) | Row::Weather(..) => {
+            Row::Flight(..)
+            | Row::Departure(..)
+            | Row::Airline(..)
+            | Row::Offset(_)
+            | Row::Weather(..) => {
                 unreachable!("{} has no such rows", view.name())
             }
         }

@@ -113,6 +113,7 @@ fn bindings(past: &Past) -> Vec<(u64, Minute)> {
         Row::Offset(offset) if *diff > 0 => Some((*offset, *at)),
         Row::Offset(_)
         | Row::Flight(..)
+        | Row::Departure(..)
         | Row::Airline(..)
         | Row::Weather(..)
         | Row::Airborne(..)

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fmt::Display;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::error::ErrorKind;
@@ -10,6 +11,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::data::Data;
 use crate::location::{Location, LocationArgs};
 use crate::minute::{DAY, Minute, YEAR_DAYS};
+use crate::role::{Role, RoleArgs};
 
 /// Replays the flights that left New York in 2013 through Lowwater, and checks what readers read.
 ///
@@ -112,6 +114,14 @@ pub struct Options {
     #[arg(long, value_name = "FILE.svg")]
     pub plot: Option<PathBuf>,
 
+    /// Whether the store is taken over.
+    #[command(flatten)]
+    pub role: RoleArgs,
+
+    /// Tell figures to Prometheus there, at /metrics, while the replay runs; port 0 is a free one.
+    #[arg(long, value_name = "ADDR")]
+    pub metrics: Option<SocketAddr>,
+
     /// Where flights, weather and airlines are.
     #[arg(long, value_name = "FOLDER", default_value_os_t = Data::default_folder())]
     pub data: PathBuf,
@@ -147,7 +157,7 @@ impl Request {
             None => {
                 let ReplayArgs { location, options } = line.replay;
                 let location = location.try_into().map_err(bad)?;
-                options.check()?;
+                options.check(&location)?;
                 Ok(Self::Replay(options, location))
             }
         }
@@ -155,14 +165,36 @@ impl Request {
 }
 
 impl Options {
-    fn check(&self) -> Result<(), Refusal> {
+    fn check(&self, location: &Location) -> Result<(), Refusal> {
         let end = self.end();
+        let shared = match location {
+            Location::Fresh | Location::Memory => false,
+            Location::Folder(_) | Location::Postgres { .. } => true,
+        };
+        match self.role() {
+            Role::InCharge => {}
+            Role::ReadOnly | Role::Promoted { .. } if !shared => {
+                return Err(bad("who follows needs the --store of another controller"));
+            }
+            Role::Promoted { at: Some(minute) } if minute > end => {
+                return Err(bad(format!(
+                    "minute {minute} is not before the end of the replay at {end}"
+                )));
+            }
+            Role::ReadOnly | Role::Promoted { .. } => {}
+        }
         match self.probes.iter().find(|probe| **probe >= end) {
             Some(probe) => Err(bad(format!(
                 "the probe at minute {probe} is not before the end of the replay at {end}"
             ))),
             None => Ok(()),
         }
+    }
+
+    /// What the controller is in charge of.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.role.role()
     }
 
     /// The minute at which the replay ends.
@@ -245,6 +277,29 @@ mod tests {
             (&["fast"], "fast"),
             (&["--blobs", "parts"], "--blobs"),
             (&["--store", "postgres://me@here/this"], "--blobs"),
+            (&["--read-only"], "--store"),
+            (&["--promote", "--store", "memory"], "--store"),
+            (
+                &["--read-only", "--promote", "--store", "folder"],
+                "--promote",
+            ),
+            (
+                &["--read-only", "--probe", "7", "--store", "folder"],
+                "--probe",
+            ),
+            (&["--promote-at", "7", "--store", "folder"], "--promote"),
+            (
+                &[
+                    "--promote",
+                    "--promote-at",
+                    "1441",
+                    "--days",
+                    "1",
+                    "--store",
+                    "folder",
+                ],
+                "1441",
+            ),
             (&["ask", "--at", "7"], "--store"),
             (&["ask", "--store", "memory", "--at", "7"], "memory"),
             (&["ask", "--store", "folder"], "--at"),
@@ -265,6 +320,19 @@ mod tests {
     fn the_last_minute_can_be_probed_and_twice() {
         let options = parsed(&["--days", "1", "--probe", "1439", "--probe", "1439"]).unwrap();
         assert_eq!(options.probes, [1439, 1439]);
+    }
+
+    #[test]
+    fn who_follows_says_until_when() {
+        let role = |args: &[&str]| {
+            let all = [args, &["--store", "folder"]].concat();
+            parsed(&all).unwrap().role()
+        };
+        assert_eq!(role(&[]), Role::InCharge);
+        assert_eq!(role(&["--read-only"]), Role::ReadOnly);
+        assert_eq!(role(&["--promote"]), Role::Promoted { at: None });
+        let at = Role::Promoted { at: Some(7) };
+        assert_eq!(role(&["--promote", "--promote-at", "7"]), at);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use crate::catalog::Relation;
+use crate::catalog::{REGISTERED, Relation};
 use crate::data::Data;
 use crate::data::airline::{Airport, Carrier};
 use crate::data::flight::{DIVERTED_AFTER, Flight, Status};
@@ -48,6 +48,8 @@ impl<'a> Oracle<'a> {
     pub fn rows(&self, relation: Relation, at: Minute) -> Rows {
         let rows: Vec<Row> = match relation {
             Relation::Flights => self.flights(at),
+            Relation::Departures => self.departures(at),
+            Relation::Airlines if at == REGISTERED => Vec::new(),
             Relation::Airlines => self.airlines(),
             Relation::WeatherRemap => vec![Row::Offset(self.weather_rows_until(at))],
             Relation::Weather => self
@@ -65,6 +67,15 @@ impl<'a> Oracle<'a> {
         self.present(at, self.around(at))
             .map(|(index, flight, status)| Row::Flight(id(index), flight.row(status)))
             .collect()
+    }
+
+    fn departures(&self, at: Minute) -> Vec<Row> {
+        let left = self.present(at, self.around(at));
+        left.filter(|(_, _, status)| {
+            matches!(status, Status::Airborne | Status::Landed | Status::Diverted)
+        })
+        .filter_map(|(index, flight, _)| Some(Row::Departure(id(index), flight.dep_delay?)))
+        .collect()
     }
 
     fn airlines(&self) -> Vec<Row> {
@@ -164,7 +175,7 @@ fn status_at(flight: &Flight, at: Minute) -> Option<Status> {
     let scheduled = i64::from(flight.scheduled);
     let day = DAY.cast_signed();
 
-    if at < scheduled - day {
+    if at < scheduled - day || at <= REGISTERED.cast_signed() {
         return None;
     }
     let Some(dep_delay) = flight.dep_delay else {

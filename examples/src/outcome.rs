@@ -9,7 +9,7 @@ use crate::course::Course;
 use crate::latency::Latency;
 use crate::minute::Minute;
 use crate::probe::Reading;
-use crate::store::{Space, Store};
+use crate::store::{Places, Space, Store};
 use crate::tally::Tally;
 use crate::trouble::ReplayError;
 
@@ -90,15 +90,14 @@ impl Outcome {
     ///
     /// # Errors
     /// When the store does not answer for a while.
-    pub fn settle(mut self, store: &mut Store) -> Result<Self, ReplayError> {
+    pub fn settle(mut self, store: &mut Store, places: &Places) -> Result<Self, ReplayError> {
         for of_one in &mut self.relations {
-            of_one.durable_since = store.window(of_one.relation)?.since.into_frontier();
+            of_one.durable_since = store.kept_from(of_one.relation, places)?.into_frontier();
         }
-        self.space.held_most = self.space.held_most.max(store.held()?);
-        store.tidy()?;
-        self.space.held_at_end = store.held()?;
+        self.space.held_most = self.space.held_most.max(store.held(places)?);
+        store.tidy(places)?;
+        self.space.held_at_end = store.held(places)?;
         self.space.written = store.written();
-        self.space.on_disk_at_end = store.on_disk();
         Ok(self)
     }
 }

@@ -3,7 +3,7 @@
 use timely::progress::Antichain;
 
 use crate::arrangement::Diff;
-use crate::catalog::Relation;
+use crate::catalog::{REGISTERED, Relation};
 use crate::minute::Minute;
 use crate::row::Row;
 
@@ -50,7 +50,7 @@ impl Past {
         &self.updates[relation.index()]
     }
 
-    /// The minute up to which `relation` is written; the last of all for what is sealed.
+    /// The minute up to which `relation` is written; the last of all if it is sealed.
     #[must_use]
     pub fn end(&self, relation: Relation) -> Minute {
         self.upper(relation).first().copied().unwrap_or(Minute::MAX)
@@ -59,14 +59,14 @@ impl Past {
     /// Up to which minute everything is written.
     #[must_use]
     pub fn begin(&self) -> Minute {
-        let ends = Relation::ALL.into_iter().filter(|r| !r.is_sealed());
-        ends.map(|relation| self.end(relation)).min().unwrap_or(0)
+        let ends = Relation::ALL.into_iter().map(|relation| self.end(relation));
+        ends.min().unwrap_or(0)
     }
 
-    /// Up to which minute anything is written.
+    /// Up to which minute anything is written; 0 if all that there is are tables without rows.
     #[must_use]
     pub fn reached(&self) -> Minute {
-        let ends = Relation::ALL.into_iter().filter(|r| !r.is_sealed());
-        ends.map(|relation| self.end(relation)).max().unwrap_or(0)
+        let ends = Relation::ALL.into_iter().map(|relation| self.end(relation));
+        ends.filter(|end| *end > REGISTERED + 1).max().unwrap_or(0)
     }
 }

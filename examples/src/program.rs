@@ -3,21 +3,32 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use lowwater::StopReason;
+use lowwater_shard::collections::TakenOver;
 
 use crate::ask::{Answer, ask};
 use crate::data::Data;
+use crate::embedding::{APPEAR_WITHIN, EmbeddingError};
 use crate::location::Location;
+use crate::metrics::Endpoint;
 use crate::minute::DAY;
 use crate::options::{Ask, Options, Refusal, Request};
 use crate::outcome::Outcome;
 use crate::plot;
-use crate::replay::{Sabotage, replay};
-use crate::report::Report;
-use crate::store::Store;
+use crate::replay::replay;
+use crate::report::{FollowedReport, Report};
+use crate::role::Role;
+use crate::sabotage::Sabotage;
+use crate::standby::{read_only, take_over};
+use crate::store::{Store, StoreOpenError};
 use crate::trouble::ReplayError;
+
+/// How often it is looked whether a store has appeared.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// All was well.
 pub const GOOD: u8 = 0;
@@ -118,21 +129,48 @@ fn try_replay(
 ) -> Result<u8, Failure> {
     let data = Data::load(&options.data).map_err(|error| refused(&error))?;
     let plot = open_plot(options)?;
-    let mut store = Store::open(location).map_err(|error| refused(&error))?;
-    if let (Location::Fresh, Some(folder)) = (location, store.folder()) {
-        writeln!(err, "The store is in {}", folder.display())?;
-    }
-
     let bar = progress_bar(options.days);
-    let outcome = replay(options, &data, &mut store, sabotage, &mut |minute| {
-        bar.set_position(minute / DAY)
-    });
-    bar.finish_and_clear();
-    let outcome = outcome.map_err(|error| match error {
-        ReplayError::Unreadable { .. } => refused(&error),
-        ReplayError::Fenced(reason) => Failure::Fenced(reason),
-        ReplayError::Embedding(_) | ReplayError::Store(_) => error.into(),
-    })?;
+    let mut progress = |minute| bar.set_position(minute / DAY);
+    let outcome = match options.role() {
+        Role::InCharge => {
+            let mut store = Store::open(location).map_err(|error| refused(&error))?;
+            if let (Location::Fresh, Some(folder)) = (location, store.folder()) {
+                writeln!(err, "The store is in {}", folder.display())?;
+            }
+            let _endpoint = tell_figures(options, &store, err)?;
+            let outcome = replay(options, &data, &mut store, sabotage, &mut progress);
+            bar.finish_and_clear();
+            settled(outcome.map_err(failed)?, store)
+        }
+        Role::ReadOnly => {
+            let mut store = open_to_follow(location)?;
+            let _endpoint = tell_figures(options, &store, err)?;
+            let followed = read_only(options, &data, &mut store, &mut progress);
+            bar.finish_and_clear();
+            let followed = &followed.map_err(failed)?;
+            write!(err, "{}", FollowedReport { followed })?;
+            return Ok(if followed.is_good() { GOOD } else { BAD });
+        }
+        Role::Promoted { .. } => {
+            let mut store = open_to_follow(location)?;
+            let _endpoint = tell_figures(options, &store, err)?;
+            let mut promoted = |taken: &TakenOver, minute| {
+                let epoch = taken.fence.epoch;
+                let line = format!("Took the store over at minute {minute}, with epoch {epoch}");
+                bar.suspend(|| drop(writeln!(err, "{line}")));
+            };
+            let outcome = take_over(
+                options,
+                &data,
+                &mut store,
+                sabotage,
+                &mut promoted,
+                &mut progress,
+            );
+            bar.finish_and_clear();
+            settled(outcome.map_err(failed)?, store)
+        }
+    };
 
     write_probes(out, &outcome)?;
     if let (Some(mut file), Some(course)) = (plot, &outcome.course) {
@@ -142,6 +180,54 @@ fn try_replay(
     let outcome = &outcome;
     write!(err, "{}", Report { options, outcome })?;
     Ok(if outcome.is_good() { GOOD } else { BAD })
+}
+
+/// With what the store takes when nobody has it open any more.
+fn settled(mut outcome: Outcome, store: Store) -> Outcome {
+    outcome.space.on_disk_at_end = store.close();
+    outcome
+}
+
+fn failed(error: ReplayError) -> Failure {
+    match error {
+        ReplayError::Unreadable { .. }
+        | ReplayError::Embedding(EmbeddingError::NothingToFollow) => refused(&error),
+        ReplayError::Fenced(reason) => Failure::Fenced(reason),
+        ReplayError::Embedding(_) | ReplayError::Store(_) | ReplayError::Silent { .. } => {
+            error.into()
+        }
+    }
+}
+
+/// A store that another controller makes, if it is not there: it is waited for.
+fn open_to_follow(location: &Location) -> Result<Store, Failure> {
+    let begin = Instant::now();
+    loop {
+        match Store::open_to_ask(location) {
+            Err(StoreOpenError::Absent(_)) if begin.elapsed() < APPEAR_WITHIN => {
+                thread::sleep(LOOK_AGAIN);
+            }
+            opened => return opened.map_err(|error| refused(&error)),
+        }
+    }
+}
+
+/// Before there is anything to tell, so that nobody replays for a scraper that finds nobody.
+fn tell_figures(
+    options: &Options,
+    store: &Store,
+    err: &mut dyn Write,
+) -> Result<Option<Endpoint>, Failure> {
+    let Some(address) = options.metrics else {
+        return Ok(None);
+    };
+    let endpoint = Endpoint::open(address, store.runtime(), store.figures().clone());
+    let endpoint = endpoint.map_err(|error| {
+        Failure::Refused(format!("error: cannot tell metrics at {address}: {error}"))
+    })?;
+    let address = endpoint.address();
+    writeln!(err, "Metrics are told at http://{address}/metrics")?;
+    Ok(Some(endpoint))
 }
 
 /// Opened before the replay begins, so that nobody waits for a picture that cannot be written.

@@ -1,55 +1,26 @@
 //! The replay: write, report, compact, answer, minute by minute.
 
+mod steps;
+
 use std::thread;
-use std::time::{Duration, Instant};
 
-use lowwater::StopReason;
-use timely::progress::Antichain;
-
-use crate::catalog::{Relation, since_asked_for};
-use crate::course::Course;
 use crate::data::Data;
-use crate::dataflow::Dataflow;
-use crate::demonstration::{Demonstration, demonstrations};
-use crate::desk::{self, Desk, Question};
-use crate::embedding::{Embedding, EmbeddingError};
-use crate::latency::Latency;
-use crate::minute::{DAY, Minute};
+use crate::desk;
+use crate::embedding::{Embedding, Hold};
+use crate::minute::Minute;
 use crate::options::Options;
 use crate::oracle::Oracle;
-use crate::outcome::{Outcome, RelationOutcome};
-use crate::probe::Probes;
-use crate::reader::{Reader, start_of};
-use crate::row::Row;
-use crate::store::{Space, Store, StoreError, Writers};
+use crate::outcome::Outcome;
+use crate::reader::{Reader, Until};
+use crate::sabotage::Sabotage;
+use crate::store::Store;
 use crate::tally::Tally;
 use crate::trouble::ReplayError;
 
-/// So many questions of readers are answered in a day of the replay at least, be it ever so fast.
-const QUESTIONS_PER_DAY_MIN: u64 = 4;
+use steps::Replay;
 
-/// So many at most, be the readers ever so eager.
-const QUESTIONS_PER_DAY_MAX: u64 = 40;
-
-/// Of the time that has passed, at most one part in so many goes to questions beyond the least. A
-/// probe keeps a long history, which every reading has to walk through.
-const ANSWERING_SHARE: u32 = 3;
-
-/// A mistake made on purpose, to see that it is noticed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sabotage {
-    /// None: the replay as it should be.
-    None,
-    /// The arrangements are compacted one step further than the engine allows.
-    CompactTooFar,
-    /// A hold is forgotten instead of dropped.
-    LeakHold,
-    /// The engine is stopped halfway.
-    StopEngine,
-}
-
-/// Replays the first days of the year, from where the store is. `progress` is told the minute that
-/// was reached.
+/// Takes charge of the store, and replays the first days of the year from where it is. `progress` is
+/// told the minute that was reached.
 ///
 /// # Errors
 /// When the engine or the store does not do what it is asked to.
@@ -60,19 +31,43 @@ pub fn replay(
     sabotage: Sabotage,
     progress: &mut dyn FnMut(Minute),
 ) -> Result<Outcome, ReplayError> {
-    let embedding = Embedding::start(store.storage(store.take_over()?))?;
-    let client = embedding.client().clone();
-    let played = play(options, data, store, &embedding, sabotage, progress);
+    let embedding = Embedding::start(store);
+    let embedding = embedding.map_err(|error| ReplayError::from(error).or_told())?;
+    replay_on(
+        options,
+        data,
+        store,
+        embedding,
+        Vec::new(),
+        sabotage,
+        progress,
+    )
+}
+
+/// The same, with an engine that is in charge already, and holds that were taken before. They are
+/// dropped when the replay has begun.
+///
+/// # Errors
+/// When the engine or the store does not do what it is asked to.
+pub fn replay_on(
+    options: &Options,
+    data: &Data,
+    store: &mut Store,
+    embedding: Embedding,
+    holds: Vec<Hold>,
+    sabotage: Sabotage,
+    progress: &mut dyn FnMut(Minute),
+) -> Result<Outcome, ReplayError> {
+    let (client, places) = (embedding.client().clone(), embedding.places().clone());
+    let played = play(options, data, store, &embedding, holds, sabotage, progress);
     let outcome = played.and_then(|outcome| {
         embedding.stop()?;
         Ok(outcome)
     });
-    // Whoever is not in charge any more may notice it first by anything.
-    let outcome = outcome.map_err(|error| match client.stopped() {
-        Some(reason @ StopReason::Fenced { .. }) => ReplayError::Fenced(reason),
-        Some(StopReason::Stopped | StopReason::Panicked) | None => error,
-    })?;
-    outcome.settle(store)
+    let outcome = outcome.map_err(|error| error.or_fenced(&client))?;
+    // The last that knows the engine.
+    drop(client);
+    outcome.settle(store, &places)
 }
 
 /// Replays with an engine that is running, and goes on.
@@ -81,6 +76,7 @@ fn play(
     data: &Data,
     store: &Store,
     embedding: &Embedding,
+    holds: Vec<Hold>,
     sabotage: Sabotage,
     progress: &mut dyn FnMut(Minute),
 ) -> Result<Outcome, ReplayError> {
@@ -88,9 +84,13 @@ fn play(
     let (desk, entrance) = desk::open();
 
     let mut replay = Replay::start(options, data, store, embedding, sabotage)?;
+    drop(holds);
     let tallies = thread::scope(|scope| {
         let readers: Vec<_> = (0..options.readers)
-            .map(|seed| Reader::new(embedding, &oracle, store, entrance.visitor(), seed))
+            .map(|seed| {
+                let until = Until::Closed(entrance.visitor());
+                Reader::new(embedding, &oracle, until, seed)
+            })
             .map(|reader| scope.spawn(move || reader.run()))
             .collect();
         drop(entrance);
@@ -113,297 +113,4 @@ fn play(
         .for_each(|tally| replay.tally.merge(tally));
 
     replay.finish(&oracle)
-}
-
-struct Replay<'a> {
-    options: &'a Options,
-    embedding: &'a Embedding,
-    store: &'a Store,
-    writers: Writers<'a>,
-    dataflow: Dataflow<'a>,
-    /// Where the store was at the start: up to there everything was written.
-    from: Minute,
-    /// How far the replay has come.
-    now: Minute,
-    sabotage: Sabotage,
-    probes: Probes,
-    demonstrations: Vec<Demonstration>,
-    tally: Tally,
-    ticks: u64,
-    tick: Latency,
-    append: Latency,
-    /// In the order of [`Relation::ALL`].
-    kept_most: [usize; Relation::ALL.len()],
-    held_most: u64,
-    course: Option<Course>,
-    /// How many questions were answered.
-    answered: u64,
-    /// How long that took.
-    answering: Duration,
-    begin: Instant,
-}
-
-impl<'a> Replay<'a> {
-    /// Goes on where the store is: takes the holds that are due, loads what the tables have, and
-    /// brings to one minute what was left at different ones.
-    fn start(
-        options: &'a Options,
-        data: &'a Data,
-        store: &'a Store,
-        embedding: &'a Embedding,
-        sabotage: Sabotage,
-    ) -> Result<Self, ReplayError> {
-        let begin = Instant::now();
-        let (mut tally, mut probes) = (Tally::default(), Probes::new(options.probes.clone()));
-        let writers = store.writers()?;
-        let holds = embedding.hold_all_of(&Relation::ALL)?;
-        let since = |relation: Relation| start_of(&holds[relation.index()]);
-        let past = store.past(&writers, since)?;
-        // Before the policies have a say: after a kill, the store may have more than they ask for.
-        probes.take_before(past.begin(), embedding, &mut tally)?;
-        embedding.follow_policies()?;
-        drop(holds);
-
-        let drawn = options.plot.is_some();
-        let end = options.end().max(past.reached());
-        let mut replay = Self {
-            options,
-            embedding,
-            store,
-            writers,
-            dataflow: Dataflow::new(data, &past),
-            from: past.begin(),
-            now: past.begin(),
-            sabotage,
-            probes,
-            demonstrations: if drawn {
-                demonstrations(end)
-            } else {
-                Vec::new()
-            },
-            tally,
-            ticks: 0,
-            tick: Latency::default(),
-            append: Latency::default(),
-            kept_most: [0; Relation::ALL.len()],
-            held_most: 0,
-            course: drawn.then(|| Course::new(end)),
-            answered: 0,
-            answering: Duration::ZERO,
-            begin,
-        };
-        if past.begin() < past.reached() {
-            replay.tick(past.reached())?;
-        }
-        Ok(replay)
-    }
-
-    /// To the end of the replay; then the desk closes.
-    fn run(&mut self, desk: Desk, progress: &mut dyn FnMut(Minute)) -> Result<(), ReplayError> {
-        let end = self.options.end();
-        while self.now < end {
-            self.tick(end.min(self.now + self.options.step))?;
-            self.answer(&desk);
-            progress(self.now);
-        }
-        Ok(())
-    }
-
-    /// One step: everything is written up to `upper`, reported, and compacted.
-    fn tick(&mut self, upper: Minute) -> Result<(), ReplayError> {
-        self.take_holds(upper)?;
-        self.dataflow.advance(upper);
-        self.write(upper)?;
-        self.report()?;
-        Relation::ALL
-            .into_iter()
-            .for_each(|relation| self.compact(relation));
-        let days = (self.now / DAY, upper / DAY);
-        self.now = upper;
-        self.observe();
-        if days.0 < days.1 {
-            self.held_most = self.held_most.max(self.store.held()?);
-        }
-        Ok(())
-    }
-
-    /// Appends to all shards in one transaction what has come out of the dataflow.
-    fn write(&mut self, upper: Minute) -> Result<(), StoreError> {
-        let Self {
-            dataflow,
-            writers,
-            append,
-            ..
-        } = self;
-        let updates = Relation::ALL.map(|relation| dataflow.take_unwritten(relation, upper));
-        append.of(|| writers.append(upper, updates))
-    }
-
-    /// Takes, and drops, the holds that are due before `upper` is reported.
-    fn take_holds(&mut self, upper: Minute) -> Result<(), ReplayError> {
-        self.probes
-            .take_before(upper, self.embedding, &mut self.tally)?;
-        for demonstration in &mut self.demonstrations {
-            let mark = demonstration.turn(upper, self.embedding, &mut self.tally)?;
-            if let (Some(mark), Some(course)) = (mark, &mut self.course) {
-                course.mark(mark);
-            }
-        }
-        if upper * 2 >= self.options.end() {
-            self.sabotage_halfway()?;
-        }
-        Ok(())
-    }
-
-    fn sabotage_halfway(&mut self) -> Result<(), ReplayError> {
-        match self.sabotage {
-            Sabotage::None | Sabotage::CompactTooFar => {}
-            Sabotage::LeakHold => {
-                self.sabotage = Sabotage::None;
-                let flights = self.embedding.collection(Relation::Flights);
-                let hold = self.tally.take(|| flights.acquire());
-                std::mem::forget(hold.map_err(EmbeddingError::from)?);
-            }
-            Sabotage::StopEngine => {
-                self.sabotage = Sabotage::None;
-                self.embedding
-                    .client()
-                    .stop()
-                    .wait()
-                    .map_err(EmbeddingError::from)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn report(&mut self) -> Result<(), EmbeddingError> {
-        let Self {
-            embedding,
-            writers,
-            tick,
-            ..
-        } = self;
-        self.ticks += 1;
-        tick.of(|| embedding.report(|relation| writers.upper(relation).clone()))
-    }
-
-    /// Lets the arrangement of `relation` forget what the engine says may be forgotten by now, and
-    /// no more.
-    fn compact(&mut self, relation: Relation) {
-        let mut since = self.embedding.collection(relation).since().into_frontier();
-        if self.sabotage == Sabotage::CompactTooFar {
-            since = since.iter().map(|time| time + self.options.step).collect();
-        }
-        self.dataflow.compact(relation, &since);
-    }
-
-    fn observe(&mut self) {
-        for relation in Relation::ALL {
-            let most = &mut self.kept_most[relation.index()];
-            *most = self.dataflow.kept(relation).max(*most);
-        }
-        if let Some(course) = &mut self.course {
-            course.observe(self.now, self.embedding);
-        }
-    }
-
-    /// Answers readers: as many as the day asks for, and more if they wait and there is time.
-    fn answer(&mut self, desk: &Desk) {
-        let passed = self.now - self.from;
-        let least = if self.options.readers == 0 {
-            0
-        } else {
-            QUESTIONS_PER_DAY_MIN
-        };
-        while self.answered < passed * least / DAY {
-            let Ok(question) = desk.next() else {
-                // All readers have left; they say why when they are joined.
-                return;
-            };
-            self.answer_one(question);
-        }
-        while self.answered < passed * QUESTIONS_PER_DAY_MAX / DAY
-            && self.answering * ANSWERING_SHARE <= self.begin.elapsed()
-            && let Some(question) = desk.waiting()
-        {
-            self.answer_one(question);
-        }
-    }
-
-    fn answer_one(&mut self, question: Question) {
-        let begin = Instant::now();
-        // Since may have moved meanwhile: what is read is all that is left, and no more.
-        question
-            .relations()
-            .iter()
-            .for_each(|relation| self.compact(*relation));
-        question.answer(&mut self.dataflow);
-        self.answering += begin.elapsed();
-        self.answered += 1;
-    }
-
-    /// Reads and releases the probes; then nobody holds anything.
-    fn finish(mut self, oracle: &Oracle<'_>) -> Result<Outcome, ReplayError> {
-        let Self {
-            mut dataflow,
-            embedding,
-            writers,
-            mut tally,
-            ..
-        } = self;
-        for demonstration in &mut self.demonstrations {
-            demonstration.end(&mut tally);
-        }
-        let probes = self
-            .probes
-            .release(&mut dataflow, embedding, oracle, &mut tally)?;
-        let sinces = embedding.sinces(&Relation::ALL)?;
-        for (relation, since) in Relation::ALL.into_iter().zip(&sinces) {
-            dataflow.compact(relation, since);
-        }
-        let airborne_at_end = airborne(&mut dataflow, self.now - 1);
-
-        let relations = Relation::ALL
-            .into_iter()
-            .zip(sinces)
-            .map(|(relation, since)| RelationOutcome {
-                relation,
-                updates: writers.updates(relation),
-                kept_most: self.kept_most[relation.index()],
-                kept_at_end: dataflow.needed(relation),
-                durable_since: since.clone(),
-                since,
-                since_asked_for: Antichain::from_elem(since_asked_for(relation, self.now)),
-                upper: embedding.collection(relation).upper().into_frontier(),
-            })
-            .collect();
-        Ok(Outcome {
-            from: self.from,
-            now: self.now,
-            relations,
-            ticks: self.ticks,
-            tick: self.tick,
-            append: self.append,
-            tally,
-            probes,
-            airborne_at_end,
-            elapsed: self.begin.elapsed(),
-            space: Space {
-                held_most: self.held_most,
-                ..Space::default()
-            },
-            course: self.course,
-        })
-    }
-}
-
-fn airborne(dataflow: &mut Dataflow<'_>, as_of: Minute) -> i64 {
-    let rows = dataflow.read(Relation::Airborne, as_of);
-    let counts = rows.into_iter().map(|(row, _)| match row {
-        Row::Airborne(_, count) => count,
-        Row::Flight(..) | Row::Airline(..) | Row::Offset(_) | Row::Weather(..) | Row::Delay(..) => {
-            0
-        }
-    });
-    counts.sum()
 }

@@ -1,5 +1,7 @@
 //! The summary that a person reads at the end.
 
+mod following;
+
 use std::fmt::{self, Display, Formatter};
 use std::time::Duration;
 
@@ -10,7 +12,9 @@ use crate::minute::{DAY, HOUR, Minute};
 use crate::options::Options;
 use crate::outcome::{Outcome, RelationOutcome};
 use crate::store::Space;
-use crate::tally::{Wrong, WrongReading};
+use crate::tally::{Tally, Wrong, WrongReading};
+
+pub use following::FollowedReport;
 
 /// An outcome, to be written as text.
 pub struct Report<'a> {
@@ -80,33 +84,7 @@ impl Report<'_> {
             ..
         } = self.outcome;
         writeln!(f, "{:<24}{:>12}", "ticks", grouped(*ticks))?;
-        writeln!(f, "{:<24}{:>12}", "holds taken", grouped(tally.taken))?;
-        writeln!(f, "{:<24}{:>12}", "holds dropped", grouped(tally.dropped))?;
-        writeln!(
-            f,
-            "{:<24}{:>12}",
-            "holds refused, too early",
-            grouped(tally.refused)
-        )?;
-        writeln!(
-            f,
-            "{:<24}{:>12}",
-            "readings checked",
-            grouped(tally.readings)
-        )?;
-        writeln!(
-            f,
-            "{:<24}{:>12}",
-            "  from shards",
-            grouped(tally.from_shards)
-        )?;
-        writeln!(
-            f,
-            "{:<24}{:>12}",
-            "  exactly at since",
-            grouped(tally.at_since)
-        )?;
-        writeln!(f, "{:<24}{:>12}", "wrong readings", grouped(tally.wrong))?;
+        checks(f, tally)?;
         writeln!(f, "{:<24}{:>12}\n", "airborne at the end", airborne_at_end)
     }
 
@@ -160,28 +138,8 @@ impl Report<'_> {
         let Outcome {
             tally, relations, ..
         } = self.outcome;
-        for wrong in &tally.examples {
-            let WrongReading {
-                relation,
-                as_of,
-                what,
-            } = wrong;
-            write!(f, "WRONG: {} as of minute {as_of} ", relation.name())?;
-            match what {
-                Wrong::Rows {
-                    rows,
-                    rows_expected,
-                } => writeln!(
-                    f,
-                    "has {rows} rows, not the {rows_expected} that the tables say"
-                )?,
-                Wrong::Refused => writeln!(f, "cannot be read, though it was held")?,
-            }
-        }
-        let kept_back = tally.taken - tally.dropped;
-        if kept_back > 0 {
-            writeln!(f, "LEAKED: {} never dropped", counted(kept_back, "hold"))?;
-        }
+        wrong_readings(f, tally)?;
+        leaked_holds(f, tally)?;
         for leaked in relations.iter().filter(|relation| relation.leaked()) {
             let RelationOutcome {
                 relation,
@@ -212,6 +170,57 @@ impl Report<'_> {
         }
         Ok(())
     }
+}
+
+/// What readers did, and what they found.
+fn checks(f: &mut Formatter<'_>, tally: &Tally) -> fmt::Result {
+    for (name, figure) in [
+        ("holds taken", tally.taken),
+        ("holds dropped", tally.dropped),
+        ("holds refused, too early", tally.refused),
+        ("readings checked", tally.readings),
+        ("  from shards", tally.from_shards),
+        ("  exactly at since", tally.at_since),
+        ("  across both tables", tally.across),
+        ("wrong readings", tally.wrong),
+    ] {
+        writeln!(f, "{name:<24}{:>12}", grouped(figure))?;
+    }
+    Ok(())
+}
+
+fn wrong_readings(f: &mut Formatter<'_>, tally: &Tally) -> fmt::Result {
+    for wrong in &tally.examples {
+        let WrongReading {
+            relation,
+            as_of,
+            what,
+        } = wrong;
+        write!(f, "WRONG: {} as of minute {as_of} ", relation.name())?;
+        match what {
+            Wrong::Rows {
+                rows,
+                rows_expected,
+            } => writeln!(
+                f,
+                "has {rows} rows, not the {rows_expected} that the tables say"
+            )?,
+            Wrong::Refused => writeln!(f, "cannot be read, though it was held")?,
+            Wrong::HalfChanged { flights } => {
+                let flights = counted(*flights as u64, "flight");
+                writeln!(f, "does not go with flights: {flights} changed by half")?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn leaked_holds(f: &mut Formatter<'_>, tally: &Tally) -> fmt::Result {
+    let kept_back = tally.taken - tally.dropped;
+    if kept_back > 0 {
+        writeln!(f, "LEAKED: {} never dropped", counted(kept_back, "hold"))?;
+    }
+    Ok(())
 }
 
 fn latency(f: &mut Formatter<'_>, name: &str, latency: &Latency) -> fmt::Result {

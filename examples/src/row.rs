@@ -11,6 +11,8 @@ use crate::data::weather::WeatherRow;
 pub enum Row {
     /// Of `flights`: one per flight, with its status.
     Flight(FlightId, FlightRow),
+    /// Of `departures`: minutes that it has left late.
+    Departure(FlightId, i16),
     /// Of `airlines`: the name behind a code.
     Airline(Carrier, String),
     /// Of `weather_remap`: how many rows of the source the ingestion has taken in.

@@ -1,48 +1,40 @@
 //! The durable shards behind the collections: opened, taken over, read.
 
+mod contents;
 mod failure;
 mod folder;
-mod history;
 mod meter;
 mod patience;
+mod places;
 mod space;
-mod writers;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use lowwater::{Since, StorageError, StorageErrorKind, Upper};
+use lowwater_shard::collections::CONTROLLER;
 use lowwater_shard::consensus::embedded::EmbeddedConsensus;
 use lowwater_shard::consensus::postgres::{PostgresConfig, PostgresConsensus};
-use lowwater_shard::consensus::{Consensus, Fence, Fenced, MemoryConsensus};
-use lowwater_shard::{
-    Epoch, Incarnation, Parts, ReaderId, Settings, ShardStorage, Shards, SnapshotError, Updates,
-    Upkeep,
-};
-use timely::progress::Antichain;
-use tokio::runtime::{Builder, Runtime};
+use lowwater_shard::consensus::{Consensus, MemoryConsensus};
+use lowwater_shard::{Parts, Settings, Shards, Updates, Upkeep};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::time::{sleep, timeout};
 
 use crate::catalog::Relation;
 use crate::columns;
 use crate::location::{Blobs, Location};
+use crate::metrics::Figures;
 use crate::minute::Minute;
 use crate::past::Update;
-use crate::row::Rows;
 
+pub(crate) use contents::{rows, unread};
 use meter::Meter;
-use patience::patiently;
+pub(crate) use patience::{Patience, patiently};
 
+pub use contents::{Contents, Reading, Window};
 pub use failure::{StoreError, StoreOpenError};
+pub use places::Places;
 pub use space::Space;
-pub use writers::Writers;
-
-/// The name of the controller's critical sinces: the same in all its incarnations.
-const CONTROLLER: ReaderId = ReaderId::new(u128::from_be_bytes(*b"controller\0\0\0\0\0\0"));
-
-/// How often the store is taken over once more when another controller was faster.
-const TAKE_OVER_TRIES: usize = 10;
 
 /// How long it may take what works in the background to end.
 const END_WITHIN: Duration = Duration::from_secs(5);
@@ -54,31 +46,17 @@ const END_LOOK: Duration = Duration::from_millis(5);
 #[derive(Debug)]
 pub struct Store {
     shards: Shards<Minute>,
+    /// What all that works in the background has, and nobody else.
+    shared: Arc<dyn Consensus>,
     records: Meter,
     /// What the records are in, where that is a file of this machine.
     embedded: Option<EmbeddedConsensus>,
     /// Where everything is, if that is one folder.
     folder: Option<PathBuf>,
+    /// What is told of the collections that are in it.
+    figures: Figures,
     // The last: what uses it goes before.
     runtime: Runtime,
-}
-
-/// What came of a reading.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reading {
-    /// The rows as of the time that was asked for.
-    Rows(Rows),
-    /// It lies before since, or is not yet written.
-    Refused(Window),
-}
-
-/// From when on a collection can be read, and how far it is written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Window {
-    /// From when on it can be read.
-    pub since: Since<Minute>,
-    /// How far it is written.
-    pub upper: Upper<Minute>,
 }
 
 impl Store {
@@ -96,7 +74,8 @@ impl Store {
         }
     }
 
-    /// Opens the store at `location` to read it: nothing is made, and nothing is looked after.
+    /// Opens the store at `location` to read it: nothing is made, and nothing is looked after but
+    /// for what is asked for.
     ///
     /// # Errors
     /// When there is none, or it cannot be used.
@@ -150,30 +129,45 @@ impl Store {
 
     fn on(runtime: Runtime, records: Arc<dyn Consensus>, parts: Parts, settings: Settings) -> Self {
         let records = Meter::new(records);
-        let store = Arc::new(records.clone());
+        let shared: Arc<dyn Consensus> = Arc::new(records.clone());
+        let store = Arc::clone(&shared);
         Self {
             shards: Shards::new(runtime.handle(), store, parts, settings),
+            shared,
             records,
             embedded: None,
             folder: None,
+            figures: Figures::default(),
             runtime,
         }
     }
 
+    /// From now on the shards are looked after that somebody uses: this process is in charge.
+    pub fn begin_upkeep(&mut self) {
+        self.open_shards(Settings::default());
+    }
+
+    fn open_shards(&mut self, settings: Settings) {
+        let (store, parts) = (Arc::clone(&self.shared), self.shards.parts().clone());
+        self.shards = Shards::new(self.runtime.handle(), store, parts, settings);
+    }
+
     /// From now on nobody looks after the shards but for what is asked for; waits until what goes
-    /// on in the background has ended.
-    fn end_upkeep(&mut self) {
-        let ending: Weak<dyn Consensus> = Arc::downgrade(self.shards.store());
-        let (runtime, store) = (self.runtime.handle(), Arc::new(self.records.clone()));
-        let parts = self.shards.parts().clone();
-        self.shards = Shards::new(runtime, store, parts, by_hand());
+    /// on in the background has ended, leases are given back.
+    pub fn end_upkeep(&mut self) {
+        let ending: Weak<dyn Consensus> = Arc::downgrade(&self.shared);
+        self.shared = Arc::new(self.records.clone());
+        self.open_shards(by_hand());
         let ended = async {
             while ending.strong_count() > 0 {
                 sleep(END_LOOK).await;
             }
         };
         // What is still at it then does no harm: it may leave something for the next run to sweep.
-        drop(runtime.block_on(async { timeout(END_WITHIN, ended).await }));
+        drop(
+            self.runtime
+                .block_on(async { timeout(END_WITHIN, ended).await }),
+        );
     }
 
     /// Where everything is, if that is one folder.
@@ -182,46 +176,22 @@ impl Store {
         self.folder.as_ref()
     }
 
-    /// Takes the store over from the controller that had it before, if there was one: whatever
-    /// that one still writes to its sinces is refused.
-    ///
-    /// # Errors
-    /// When the store does not answer, or others keep being faster.
-    pub fn take_over(&self) -> Result<Fence, StoreError> {
-        let incarnation = Incarnation::random();
-        self.runtime
-            .block_on(patiently_over(&self.records, incarnation))
-    }
-
-    /// The storage of an engine, as the controller that has [taken the store over](Self::take_over).
+    /// The shards, whatever they are for.
     #[must_use]
-    pub fn storage(&self, fence: Fence) -> ShardStorage<Minute> {
-        self.shards.storage(CONTROLLER, fence)
+    pub fn shards(&self) -> &Shards<Minute> {
+        &self.shards
     }
 
-    /// The rows of `relation` as of a time, or why they cannot be read; waits for nothing to be
-    /// written.
-    ///
-    /// # Errors
-    /// When the store does not answer for a while, or has something else.
-    pub fn read(&self, relation: Relation, as_of: Minute) -> Result<Reading, StoreError> {
-        let as_of = Antichain::from_elem(as_of);
-        let read = async || match self.shards.try_snapshot(relation.shard(), &as_of).await {
-            Ok(updates) => Ok(Ok(updates)),
-            Err(
-                SnapshotError::TooEarly { since, upper } | SnapshotError::NotYet { since, upper },
-            ) => Ok(Err(Window { since, upper })),
-            Err(error) => Err(unread(error)),
-        };
-        match self.runtime.block_on(patiently(read))? {
-            Ok(updates) => {
-                let updates = decode(relation, &updates)?.into_iter();
-                let mut rows: Rows = updates.map(|(row, _, count)| (row, count)).collect();
-                rows.sort_unstable();
-                Ok(Reading::Rows(rows))
-            }
-            Err(window) => Ok(Reading::Refused(window)),
-        }
+    /// What is told of the collections that are in it.
+    #[must_use]
+    pub fn figures(&self) -> &Figures {
+        &self.figures
+    }
+
+    /// Where its work is done.
+    #[must_use]
+    pub fn runtime(&self) -> &Handle {
+        self.runtime.handle()
     }
 }
 
@@ -234,36 +204,10 @@ fn by_hand() -> Settings {
     }
 }
 
-/// Why something was not read that is there, or should be.
-fn unread(error: SnapshotError<Minute>) -> StorageError {
-    match error {
-        SnapshotError::Storage(error) => error,
-        SnapshotError::EmptyFrontier
-        | SnapshotError::TooEarly { .. }
-        | SnapshotError::NotYet { .. } => StorageError::new(StorageErrorKind::GiveUp, error),
-    }
-}
-
-/// An epoch more than the last one, under a name of our own.
-async fn patiently_over(store: &Meter, incarnation: Incarnation) -> Result<Fence, StoreError> {
-    let mut refused = Fenced { by: None };
-    for _ in 0..TAKE_OVER_TRIES {
-        let current = patiently(async || Ok(store.fence().await?)).await?;
-        let last = current.map_or(0, |fence| fence.epoch.number());
-        let fence = Fence {
-            epoch: Epoch::new(last + 1),
-            incarnation,
-        };
-        // To ask again with the same fence does no harm.
-        match patiently(async || Ok(store.take_over(fence).await?)).await? {
-            Ok(()) => return Ok(fence),
-            Err(fenced) => refused = fenced,
-        }
-    }
-    Err(StoreError::Fenced(refused))
-}
-
-fn decode(relation: Relation, updates: &Updates<Minute>) -> Result<Vec<Update>, StoreError> {
+pub(crate) fn decode(
+    relation: Relation,
+    updates: &Updates<Minute>,
+) -> Result<Vec<Update>, StoreError> {
     let rows = columns::decode(relation, updates.rows())?;
     let stamps = updates.times().iter().zip(updates.diffs());
     let updates = rows.into_iter().zip(stamps);

@@ -1,11 +1,14 @@
 //! What a thread that takes holds has done and seen.
 
+use std::collections::BTreeSet;
+use std::mem::discriminant;
+
 use crate::catalog::Relation;
 use crate::embedding::Hold;
 use crate::latency::Latency;
 use crate::minute::Minute;
 use crate::oracle::Oracle;
-use crate::row::Rows;
+use crate::row::{Row, Rows};
 
 /// How many wrong readings are described.
 const EXAMPLES_MAX: usize = 3;
@@ -25,6 +28,10 @@ pub struct Tally {
     pub from_shards: u64,
     /// Those of them at the very since of the collection.
     pub at_since: u64,
+    /// How often it was looked whether each flight is in both tables as it should be.
+    pub across: u64,
+    /// Holds that were lost, for nothing was heard of this process for too long.
+    pub lapsed: u64,
     /// Those of them that were not what the tables say.
     pub wrong: u64,
     /// Some of the wrong ones.
@@ -60,6 +67,12 @@ pub enum Wrong {
     },
     /// It was refused, though what was asked for was held.
     Refused,
+    /// Flights were in one of the tables as they are before a change, and in another one as they
+    /// are after it.
+    HalfChanged {
+        /// How many.
+        flights: usize,
+    },
 }
 
 impl Tally {
@@ -116,10 +129,56 @@ impl Tally {
         });
     }
 
+    /// Looks whether each flight is changed in both tables, or in none: it is in `departures` if it
+    /// has left by `flights`, and only then.
+    pub fn check_across(&mut self, as_of: Minute, flights: &Rows, departures: &Rows) {
+        self.across += 1;
+        let has_left = |(row, _): &(Row, i64)| match row {
+            Row::Flight(id, flight) if flight.status.has_left() => Some(*id),
+            Row::Departure(id, _) => Some(*id),
+            Row::Flight(..)
+            | Row::Airline(..)
+            | Row::Offset(_)
+            | Row::Weather(..)
+            | Row::Airborne(..)
+            | Row::Delay(..) => None,
+        };
+        let by_flights: BTreeSet<_> = flights.iter().filter_map(has_left).collect();
+        let by_departures: BTreeSet<_> = departures.iter().filter_map(has_left).collect();
+        let flights = by_flights.symmetric_difference(&by_departures).count();
+        if flights > 0 {
+            self.went_wrong(WrongReading {
+                relation: Relation::Departures,
+                as_of,
+                what: Wrong::HalfChanged { flights },
+            });
+        }
+    }
+
+    /// Looks at both tables of flights, if both are among what was read as of the same time.
+    pub fn check_tables(&mut self, as_of: Minute, relations: &[Relation], rows: &[Rows]) {
+        let of = |wanted| {
+            let at = relations.iter().position(|relation| *relation == wanted)?;
+            rows.get(at)
+        };
+        if let (Some(flights), Some(departures)) = (of(Relation::Flights), of(Relation::Departures))
+        {
+            self.check_across(as_of, flights, departures);
+        }
+    }
+
     fn went_wrong(&mut self, wrong: WrongReading) {
         self.wrong += 1;
+        let has = |kind| {
+            self.examples
+                .iter()
+                .any(|one| discriminant(&one.what) == kind)
+        };
         if self.examples.len() < EXAMPLES_MAX {
             self.examples.push(wrong);
+        } else if !has(discriminant(&wrong.what)) {
+            // One of each kind says more than several of one.
+            self.examples[EXAMPLES_MAX - 1] = wrong;
         }
     }
 
@@ -130,10 +189,16 @@ impl Tally {
         self.refused += other.refused;
         self.readings += other.readings;
         self.from_shards += other.from_shards;
+        self.across += other.across;
+        self.lapsed += other.lapsed;
         self.at_since += other.at_since;
         self.wrong += other.wrong;
-        self.examples.extend(other.examples);
-        self.examples.truncate(EXAMPLES_MAX);
+        let wrong = self.wrong;
+        other
+            .examples
+            .into_iter()
+            .for_each(|one| self.went_wrong(one));
+        self.wrong = wrong;
         self.acquire.merge(&other.acquire);
         self.acquire_asked.merge(&other.acquire_asked);
         self.release.merge(&other.release);

@@ -1,4 +1,4 @@
-//! The updates to the table `flights`, in the order of time.
+//! The updates to the tables `flights` and `departures`, in the order of time.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -6,7 +6,7 @@ use std::collections::BinaryHeap;
 use crate::data::flight::{Flight, FlightId, FlightRow, Status};
 use crate::minute::Minute;
 
-/// Tells what changes in `flights`, minute by minute.
+/// Tells what changes in `flights` and `departures`, minute by minute.
 ///
 /// It remembers the flights that are present, a few thousand, and not the year.
 pub struct Timetable<'a> {
@@ -17,17 +17,26 @@ pub struct Timetable<'a> {
     due: BinaryHeap<Reverse<(Minute, FlightId, Status)>>,
 }
 
-/// A change of one row.
+/// A change of one flight: of its rows in both tables, together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Change {
     /// The minute in which it happens.
     pub at: Minute,
-    /// The key of the row.
+    /// The key of the rows.
     pub flight: FlightId,
-    /// The row that is retracted.
-    pub before: Option<FlightRow>,
-    /// The row that is inserted.
-    pub after: Option<FlightRow>,
+    /// What was there.
+    pub before: Option<Stage>,
+    /// What is there from then on.
+    pub after: Option<Stage>,
+}
+
+/// The rows of a flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stage {
+    /// Its row in `flights`.
+    pub row: FlightRow,
+    /// Its row in `departures`, if it has left.
+    pub dep_delay: Option<i16>,
 }
 
 impl<'a> Timetable<'a> {
@@ -76,7 +85,7 @@ impl<'a> Timetable<'a> {
     fn move_on(&mut self) -> Option<Change> {
         let Reverse((at, flight, status)) = self.due.pop()?;
         let (_, next) = self.flight(flight).after(status);
-        let before = Some(self.flight(flight).row(status));
+        let before = Some(self.stage(flight, status));
         let after = next.map(|next| self.enter(flight, next));
         Some(Change {
             at,
@@ -86,10 +95,18 @@ impl<'a> Timetable<'a> {
         })
     }
 
-    fn enter(&mut self, flight: FlightId, status: Status) -> FlightRow {
+    fn enter(&mut self, flight: FlightId, status: Status) -> Stage {
         let (until, _) = self.flight(flight).after(status);
         self.due.push(Reverse((until, flight, status)));
-        self.flight(flight).row(status)
+        self.stage(flight, status)
+    }
+
+    fn stage(&self, flight: FlightId, status: Status) -> Stage {
+        let flight = self.flight(flight);
+        Stage {
+            row: flight.row(status),
+            dep_delay: flight.departed(status),
+        }
     }
 
     fn flight(&self, FlightId(index): FlightId) -> &'a Flight {
@@ -142,7 +159,7 @@ mod tests {
     #[test]
     fn nothing_at_the_minute_asked_for_is_told() {
         let mut timetable = Timetable::new(&year().flights);
-        assert_eq!(timetable.next_before(0), None);
-        assert_eq!(timetable.next_before(1).map(|change| change.at), Some(0));
+        assert_eq!(timetable.next_before(1), None);
+        assert_eq!(timetable.next_before(2).map(|change| change.at), Some(1));
     }
 }

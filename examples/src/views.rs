@@ -30,11 +30,14 @@ pub fn airborne<'scope>(
 /// Flights that have left, among those present, and the sum of their delays, by airline's name.
 pub fn departure_delay<'scope>(
     flights: &Input<'scope, FlightId, FlightRow>,
+    departures: &Input<'scope, FlightId, i16>,
     airlines: &Input<'scope, Carrier, String>,
 ) -> Pairs<'scope, String, Delay> {
-    flights
+    departures
         .clone()
-        .flat_map_ref(|_, flight| Some((flight.carrier, flight.dep_delay?)))
+        .join_core(flights.clone(), |_, dep_delay, flight| {
+            Some((flight.carrier, *dep_delay))
+        })
         // Count and sum travel in the difference, so that nothing but sums per airline is kept.
         .explode(|(carrier, dep_delay)| Some((carrier, (1, Diff::from(dep_delay)))))
         .arrange_by_self()

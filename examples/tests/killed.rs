@@ -8,6 +8,7 @@ mod killed {
     pub(crate) mod days;
     pub(crate) mod replay;
     pub(crate) mod server;
+    mod standby;
 }
 
 use std::time::{Duration, Instant};
@@ -29,12 +30,9 @@ fn random(what: &str) -> fastrand::Rng {
     fastrand::Rng::with_seed(seed)
 }
 
-#[test]
-fn a_controller_that_is_killed_again_and_again_loses_nothing() {
-    let (mut random, days) = (random("kills of the controller"), Days::new());
-    let folder = tempfile::tempdir().unwrap();
-    let store = folder.path().join("store");
-    let mut replay = Replay::new(&days, vec!["--store".into(), store.into()]);
+/// Kills the controller of `replay` at random moments, looks at what is there each time, and at the
+/// end.
+fn kill_again_and_again(mut replay: Replay<'_>, mut random: fastrand::Rng) {
     let begin = Instant::now();
     for _ in 0..KILLS {
         replay.run_and_kill(&mut random);
@@ -48,23 +46,42 @@ fn a_controller_that_is_killed_again_and_again_loses_nothing() {
 }
 
 #[test]
+fn a_controller_that_is_killed_again_and_again_loses_nothing() {
+    let (random, days) = (random("kills of the controller"), Days::new());
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("store");
+    let replay = Replay::new(&days, vec!["--store".into(), store.into()]);
+    kill_again_and_again(replay, random);
+}
+
+#[test]
 fn a_controller_on_postgres_that_is_killed_again_and_again_loses_nothing() {
     let Some(server) = Server::start() else {
         return;
     };
-    let (mut random, days) = (random("kills of the controller on PostgreSQL"), Days::new());
+    let (random, days) = (random("kills of the controller on PostgreSQL"), Days::new());
     let folder = tempfile::tempdir().unwrap();
-    let mut replay = Replay::new(&days, server.options(&folder));
-    let begin = Instant::now();
-    for _ in 0..KILLS {
-        replay.run_and_kill(&mut random);
-        if begin.elapsed() > KILLING || replay.is_over() {
-            break;
-        }
-        replay.check_what_is_there(&mut random);
-    }
-    replay.run_to_the_end();
-    replay.check_the_end(&mut random);
+    let replay = Replay::new(&days, server.options(&folder));
+    kill_again_and_again(replay, random);
+}
+
+#[test]
+fn a_controller_on_postgres_and_s3_that_is_killed_again_and_again_loses_nothing() {
+    let Ok(place) = std::env::var("LOWWATER_TEST_S3") else {
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "CI needs an S3 server: `. .ci/s3` starts one"
+        );
+        eprintln!("skipped: no S3 server; `. .ci/s3` starts one and sets LOWWATER_TEST_S3");
+        return;
+    };
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let (random, days) = (random("kills of the controller with S3"), Days::new());
+    let blobs = format!("{place}/killed-{:016x}", fastrand::u64(..));
+    let replay = Replay::new(&days, server.options_with(blobs.into()));
+    kill_again_and_again(replay, random);
 }
 
 #[test]

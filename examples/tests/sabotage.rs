@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "in a test it is how one fails")]
 
 use lowwater_controller::program::{BAD, GOOD, run};
-use lowwater_controller::replay::Sabotage;
+use lowwater_controller::sabotage::Sabotage;
 
 fn exit_code(sabotage: Sabotage) -> (u8, String) {
     let args = ["controller", "--days", "4", "--store", "memory"];
@@ -24,6 +24,13 @@ fn compacting_one_step_too_far_gives_wrong_readings() {
     assert_eq!(code, BAD, "{summary}");
     assert!(summary.contains("WRONG"), "{summary}");
     assert!(!summary.contains("LEAKED"), "{summary}");
+}
+
+#[test]
+fn what_is_left_out_of_one_table_of_a_transaction_is_found_by_readers_of_both() {
+    let (code, summary) = exit_code(Sabotage::TearTables);
+    assert_eq!(code, BAD, "{summary}");
+    assert!(summary.contains("changed by half"), "{summary}");
 }
 
 #[test]

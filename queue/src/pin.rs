@@ -171,7 +171,7 @@ impl<S: Shape> Pin<S> {
     }
 
     #[inline]
-    fn place(&self) -> &Place<S> {
+    pub(crate) fn place(&self) -> &Place<S> {
         // SAFETY: the pin keeps the table, and the table its slots.
         unsafe { self.place.as_ref() }
     }

@@ -1,6 +1,6 @@
 //! Reading what the owner publishes, of one slot or of several together.
 
-use crate::pin::{CellId, Counted, Handle, Place, Shape, Table};
+use crate::pin::{CellId, Counted, Handle, Pin, Place, Shape, Table};
 use crate::sync::{Arc, Ordering, READ_TRIES_MAX, spin_loop};
 
 impl<S: Shape> Handle<S> {
@@ -10,7 +10,15 @@ impl<S: Shape> Handle<S> {
     /// while it runs: `read` should be short.
     #[inline]
     pub fn read<R>(&self, read: impl FnOnce(&S::View) -> R) -> R {
-        read(Reading::of(self).view())
+        read(Reading::at(self.place(), self.shared()).view())
+    }
+}
+
+impl<S: Shape> Pin<S> {
+    /// Reads the view that the pin's slot shows, as [`Handle::read`] does. Where the slot was closed
+    /// and registered again since, that is somebody else's.
+    pub fn read<R>(&self, read: impl FnOnce(&S::View) -> R) -> R {
+        read(Reading::at(self.place(), self.table()).view())
     }
 }
 
@@ -61,13 +69,13 @@ struct Reading<'a, S: Shape> {
 
 impl<'a, S: Shape> Reading<'a, S> {
     #[inline]
-    fn of(handle: &'a Handle<S>) -> Self {
+    fn at(place: &'a Place<S>, table: &'a Table<S>) -> Self {
         // Nobody keeps or clones a reading, so that there are never more than calls of `read`, and
-        // the count needs no limit.
-        let place = handle.place();
+        // the count needs no limit. The word shows a view from the slot's first registration on, and
+        // nobody has a handle or a pin before that.
         Self {
             place,
-            table: handle.shared(),
+            table,
             cell: place.view.enter().cell(),
         }
     }

@@ -1,19 +1,16 @@
 //! Appends to many shards in one transaction: parts first, records last.
 
-use std::borrow::Cow;
+mod staged;
+
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use lowwater::{StorageError, StorageErrorKind, Upper};
-use tokio::task::JoinSet;
 
 use crate::hub::{ById, Shard};
-use crate::id::{SchemaId, SeqNo};
-use crate::inline;
 use crate::record::{
-    self, BatchError, Content, DataChange, DataRecord, Decision, Inline, NewBatch, Record,
-    SchemaRefusal, Stored, UpperMismatch,
+    self, BatchError, Content, DataRecord, NewBatch, SchemaRefusal, Stored, UpperMismatch,
 };
 use crate::schema::Schema;
 use crate::shards::{Inner, Shards};
@@ -21,6 +18,9 @@ use crate::time::ShardTime;
 use crate::transact::CommandError;
 use crate::updates::{Updates, UpdatesError};
 use crate::writer::Writer;
+
+use staged::Staged;
+pub(crate) use staged::{inline_within, store, with_schema};
 
 /// How often a part is written again that took too long.
 const EXPIRED_TRIES: usize = 4;
@@ -80,13 +80,7 @@ struct Pending<T: ShardTime> {
     schema: Schema,
     lower: Upper<T>,
     upper: Upper<T>,
-    updates: Updates<T>,
-}
-
-/// One whose updates are encoded, and stored if they are large.
-struct Staged<T: ShardTime> {
-    pending: Pending<T>,
-    contents: Vec<Content>,
+    updates: Arc<Updates<T>>,
 }
 
 type Outcome<T> = Result<Upper<T>, AppendError<T>>;
@@ -147,7 +141,7 @@ impl<T: ShardTime> Pending<T> {
             schema: writer.schema().clone(),
             lower,
             upper,
-            updates,
+            updates: Arc::new(updates),
         })
     }
 }
@@ -224,136 +218,11 @@ impl<T: ShardTime> Inner<T> {
             });
         }
     }
-
-    async fn stage_all(
-        self: &Arc<Self>,
-        pending: Vec<Pending<T>>,
-    ) -> Vec<(Pending<T>, Result<Vec<Content>, AppendError<T>>)> {
-        let mut staged = Vec::with_capacity(pending.len());
-        let mut writing = JoinSet::new();
-        for pending in pending {
-            let (updates, schema) = (&pending.updates, &pending.schema);
-            match self.inline(updates, schema) {
-                Some(contents) => staged.push((pending, contents.map_err(AppendError::from))),
-                None => {
-                    let inner = Arc::clone(self);
-                    let write = async move {
-                        let (shard, schema) = (&pending.shard, &pending.schema);
-                        let stored = inner.store(shard, schema, &pending.updates).await;
-                        (pending, stored.map_err(AppendError::from))
-                    };
-                    writing.spawn_on(write, &self.runtime);
-                }
-            }
-        }
-        while let Some(written) = writing.join_next().await {
-            // Only a runtime that has gone cancels it, and then nobody waits here.
-            if let Ok(written) = written {
-                staged.push(written);
-            }
-        }
-        staged
-    }
-
-    /// The updates as they go into a record; `None` if they are too many for that.
-    pub(crate) fn inline(
-        &self,
-        updates: &Updates<T>,
-        schema: &Schema,
-    ) -> Option<Result<Vec<Content>, UpdatesError>> {
-        if updates.is_empty() {
-            return Some(Ok(Vec::new()));
-        }
-        let bytes_max = self.settings.inline_bytes_max;
-        let encoded = inline::encode_within(updates, schema, bytes_max).transpose()?;
-        let inline = |bytes| Inline {
-            schema: SchemaId::new(0),
-            updates: updates.len() as u64,
-            bytes,
-        };
-        Some(encoded.map(|bytes| vec![Content::Inline(inline(bytes))]))
-    }
-
-    /// Stores updates as a part.
-    pub(crate) async fn store(
-        &self,
-        shard: &Shard<T>,
-        schema: &Schema,
-        updates: &Updates<T>,
-    ) -> Result<Vec<Content>, StorageError> {
-        let begun = shard.data.lock().await.seen().unwrap_or(SeqNo::NONE);
-        let schema_id = SchemaId::new(0);
-        let stored = self
-            .parts
-            .write(shard.id, begun, schema_id, schema, updates);
-        Ok(vec![Content::Stored(stored.await?)])
-    }
 }
 
 #[derive(Debug, thiserror::Error)]
 #[error("the parts took too long to write, again and again")]
 struct TooSlow;
-
-impl<T: ShardTime> Staged<T> {
-    /// Registers the schema where that was not done, and appends.
-    fn decide(
-        &self,
-        record: &DataRecord<T>,
-    ) -> Result<Decision<DataChange<T>, Upper<T>>, Refusal<T>> {
-        let Pending { lower, upper, .. } = &self.pending;
-        if record.upper() != lower {
-            let actual = record.upper().clone();
-            return Err(Refusal::Append(UpperMismatch { actual }.into()));
-        }
-        let registered = record.register_schema(&self.pending.schema);
-        let registered = registered.map_err(Refusal::Schema)?;
-        let record = with_changes(record, &registered.changes);
-        let contents = with_schema(&self.contents, registered.outcome);
-        let batch = NewBatch::new(lower.clone(), upper.clone(), [], contents);
-        let batch = batch.expect("it was checked when it was asked for");
-        let appended = record.compare_and_append(batch).map_err(Refusal::Append)?;
-        let mut changes = registered.changes;
-        // A schema is not worth a version of its own.
-        if appended.changes.is_empty() {
-            changes.clear();
-        }
-        changes.extend(appended.changes);
-        Ok(Decision {
-            changes,
-            outcome: appended.outcome.upper,
-        })
-    }
-}
-
-fn with_changes<'a, T: ShardTime>(
-    record: &'a DataRecord<T>,
-    changes: &[DataChange<T>],
-) -> Cow<'a, DataRecord<T>> {
-    if changes.is_empty() {
-        return Cow::Borrowed(record);
-    }
-    let mut next = record.clone();
-    for change in changes {
-        let applied = next.apply(change, SeqNo::FIRST);
-        applied.expect("a command decides only what fits its record");
-    }
-    Cow::Owned(next)
-}
-
-/// The number of a schema is known only when it is registered.
-pub(crate) fn with_schema(contents: &[Content], schema: SchemaId) -> Vec<Content> {
-    let numbered = contents.iter().map(|content| match content {
-        Content::Inline(inline) => Content::Inline(Inline {
-            schema,
-            ..inline.clone()
-        }),
-        Content::Stored(stored) => Content::Stored(Stored {
-            schema,
-            ..stored.clone()
-        }),
-    });
-    numbered.collect()
-}
 
 impl<T: ShardTime> From<CommandError<Refusal<T>>> for AppendError<T> {
     fn from(error: CommandError<Refusal<T>>) -> Self {

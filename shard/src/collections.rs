@@ -4,6 +4,7 @@
 //! use std::collections::BTreeSet;
 //! use std::sync::Arc;
 //!
+//! use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 //! use lowwater::ReadPolicy;
 //! use lowwater_shard::collections::{
 //!     Allotment, CollectionDescription, Collections, Kind, NewCollection, Start,
@@ -11,6 +12,7 @@
 //! use lowwater_shard::consensus::MemoryConsensus;
 //! use lowwater_shard::metadata::StoredMetadata;
 //! use lowwater_shard::{Column, ColumnKind, Parts, Schema, Settings, Shards};
+//! use timely::progress::Antichain;
 //!
 //! # let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
 //! # let handle = runtime.handle().clone();
@@ -25,35 +27,48 @@
 //! let prepared = collections.initialize(&mut transaction, &existing, &dropped)?;
 //! transaction.commit().await?;
 //! let _found = prepared.committed();
+//! collections.open_tables(BTreeSet::new()).await?;
 //!
-//! // Create: the catalogue's transaction allots a shard; then comes the collection.
+//! // Create: the catalogue's transaction allots shards; then come the collections. Tables begin
+//! // at a time.
 //! let mut transaction = metadata.begin().await?;
-//! let added = vec![(7, Allotment::Own)];
+//! let added = vec![(7, Allotment::Own), (8, Allotment::Own)];
 //! let prepared = collections.prepare(&mut transaction, added, &BTreeSet::new())?;
 //! transaction.commit().await?;
 //! let _allotted = prepared.committed();
 //! let column = Column { name: "delay".into(), kind: ColumnKind::Int64, nullable: true };
 //! let schema = Schema::new(vec![column])?;
-//! let flights = NewCollection {
-//!     id: 7,
-//!     description: CollectionDescription::new(Kind::Webhook, schema),
-//!     policy: ReadPolicy::lag_writes_by(1_440, 60)?,
+//! let table = |id| NewCollection {
+//!     id,
+//!     description: CollectionDescription::new(Kind::Table, schema.clone()),
+//!     policy: ReadPolicy::lag_writes_by(1_440, 60).expect("it lags by something"),
 //!     since: None,
 //! };
-//! let flights = collections.create(None, vec![flights]).await?.remove(0);
+//! let created = collections.create(Some(1), vec![table(7), table(8)]).await?;
+//!
+//! // Write: what is in one transaction is in all its tables at its time, or in none.
+//! let delays = |delay| {
+//!     let delays: ArrayRef = Arc::new(Int64Array::from(vec![delay]));
+//!     RecordBatch::try_new(schema.arrow(), vec![delays])
+//! };
+//! let mut minute = collections.begin()?;
+//! minute.write(7, delays(15)?, vec![1])?;
+//! minute.write(8, delays(30)?, vec![1])?;
+//! minute.commit_at(&10).await?;
 //!
 //! // Read: a hold keeps it readable, together with the frontiers at that instant.
 //! let held = collections.acquire(&[7]).await?.remove(0);
-//! assert_eq!(held.hold.since(), &flights.since());
+//! assert_eq!(held.hold.since(), &created[0].since());
+//! assert_eq!(collections.snapshot(7, &Antichain::from_elem(10)).await?.len(), 1);
 //! drop(held);
 //!
 //! // Drop: once the catalogue has committed, nobody owns the shard, and it is finalized when the
-//! // last hold has gone.
+//! // last hold has gone, and what was committed until then is in it.
 //! let mut transaction = metadata.begin().await?;
 //! let prepared = collections.prepare(&mut transaction, vec![], &BTreeSet::from([7]))?;
 //! transaction.commit().await?;
 //! let _given_up = prepared.committed();
-//! collections.drop_collections(vec![7]).await?;
+//! collections.drop_tables(&20, vec![7]).await?;
 //! while collections.finalizer_stats().succeeded == 0 {
 //!     tokio::time::sleep(std::time::Duration::from_millis(1)).await;
 //! }
@@ -68,37 +83,44 @@ mod plan;
 mod prepared;
 mod ledger;
 mod create;
+mod register;
 mod ask;
 mod read;
 mod alter;
 mod standby;
 mod guard;
+mod table_set;
+mod late;
+mod tables;
 mod finalize;
 mod finalizer;
+mod watch;
+mod metrics;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
-use lowwater::{
-    Client, CollectionId, Config, Engine, EngineThread, ShardId, StopError, Storage, StorageError,
-};
+use lowwater::{Client, CollectionId, Config, Engine, EngineThread, StopError, Storage};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
 use crate::consensus::Fence;
 use crate::id::{Epoch, ReaderId};
-use crate::log::Log;
-use crate::record::DataRecord;
 use crate::shards::Shards;
+use crate::storage::Herald;
 use crate::time::ShardTime;
 use crate::transact::Transactor;
 
 use finalize::Finalizes;
 use finalizer::Finalizer;
 use guard::Guarded;
+use late::{LateTables, TableStorage};
 use ledger::Ledger;
 use standby::Standby;
+use watch::Watch;
 
 pub use alter::AlterError;
 pub use ask::{CollectionMetadata, Held};
@@ -106,10 +128,15 @@ pub use create::{CollectionRefusal, CreateCollectionsError};
 pub use description::{CollectionDescription, Kind, KindName, NewCollection};
 pub use epoch::{TakeOverError, TakenOver, take_over};
 pub use finalizer::{Finalization, FinalizerStats, Unfinalized};
+pub use metrics::{Distance, MetricsOptions};
 pub use plan::{Allotment, Plan, PrepareError};
 pub use prepared::Prepared;
 pub use read::ReadCollectionError;
 pub use standby::PromoteError;
+pub use tables::{
+    AdvanceError, CommitTablesError, DropTablesError, OpenTablesError, SubscribeError,
+    TableTransaction, TableTrouble, WriteTableError,
+};
 
 /// The name of a controller's critical sinces, if it says no other: the same through all its
 /// incarnations.
@@ -126,6 +153,9 @@ pub struct Start {
     pub engine: Config,
     /// How shards are finalized.
     pub finalization: Finalization,
+    /// What is committed to tables reaches their own shards not more often than this, so that many
+    /// commits are applied in one write; but soon when they are large.
+    pub apply_interval: Duration,
 }
 
 impl Default for Start {
@@ -135,6 +165,7 @@ impl Default for Start {
             reader: CONTROLLER,
             engine: Config::default(),
             finalization: Finalization::default(),
+            apply_interval: Duration::from_secs(1),
         }
     }
 }
@@ -172,6 +203,10 @@ struct Inner<I: CollectionId, T: ShardTime> {
     reader: ReaderId,
     finalization: Mutex<Finalization>,
     ledger: Arc<Mutex<Ledger<I>>>,
+    tables: Arc<LateTables<T>>,
+    /// Tables that are not part of the transactions while this only reads.
+    migrated: OnceLock<BTreeSet<I>>,
+    apply_interval: Duration,
     engine: Mutex<Option<EngineThread>>,
 }
 
@@ -181,6 +216,7 @@ struct Driving {
     /// Writes as this controller.
     transactor: Transactor,
     finalizer: Finalizer,
+    watch: Watch,
 }
 
 /// The controller only reads: another one is in charge, or nobody. [Promote](Collections::promote) it
@@ -202,12 +238,14 @@ impl<I: CollectionId, T: ShardTime> Collections<I, T> {
     pub async fn start(shards: &Shards<T>, start: Start) -> Result<Self, StartError> {
         let taken = take_over(&**shards.store(), start.epoch).await?;
         let ledger = Arc::new(Mutex::new(Ledger::new()));
+        let storage = shards.storage(start.reader, taken.fence);
+        let herald = storage.herald();
         let storage = Guarded {
-            storage: shards.storage(start.reader, taken.fence),
+            storage,
             ledger: Arc::clone(&ledger),
         };
         let collections = Collections::on(shards, start, ledger, storage, None)?;
-        collections.inner.drive(taken);
+        collections.inner.drive(taken, herald);
         Ok(collections)
     }
 
@@ -218,6 +256,12 @@ impl<I: CollectionId, T: ShardTime> Collections<I, T> {
         storage: impl Storage<T>,
         standby: Option<Standby<T>>,
     ) -> Result<Self, StartError> {
+        let tables = LateTables::new();
+        let storage = TableStorage {
+            within: storage,
+            runtime: shards.inner.runtime.clone(),
+            late: Arc::clone(&tables),
+        };
         let (engine, client) = Engine::new(start.engine, storage)?;
         let engine = engine.spawn()?;
         let inner = Inner {
@@ -229,6 +273,9 @@ impl<I: CollectionId, T: ShardTime> Collections<I, T> {
             reader: start.reader,
             finalization: Mutex::new(start.finalization),
             ledger,
+            tables,
+            migrated: OnceLock::new(),
+            apply_interval: start.apply_interval,
             engine: Mutex::new(Some(engine)),
         };
         Ok(Collections {
@@ -267,6 +314,10 @@ impl<I: CollectionId, T: ShardTime> Collections<I, T> {
         let stopped = self.inner.client.stop().await;
         if let Some(driving) = self.inner.driving.get() {
             driving.finalizer.stop();
+            driving.watch.stop();
+        }
+        if let Some(tables) = self.inner.tables.set() {
+            tables.stop().await;
         }
         let engine = self.inner.engine.lock().take();
         if let Some(engine) = engine {
@@ -292,8 +343,8 @@ impl<I: CollectionId, T: ShardTime> Collections<I, T> {
 }
 
 impl<I: CollectionId, T: ShardTime> Inner<I, T> {
-    /// From now on it is in charge.
-    fn drive(&self, taken: TakenOver) {
+    /// From now on it is in charge; the engine hears through `herald` when somebody else is.
+    fn drive(&self, taken: TakenOver, herald: Herald<T>) {
         let transactor = Transactor::new(Arc::clone(self.reads.store()), Some(taken.fence));
         let finalizes = Finalizes {
             client: self.client.clone(),
@@ -301,12 +352,19 @@ impl<I: CollectionId, T: ShardTime> Inner<I, T> {
             reader: self.reader,
             fence: taken.fence,
             ledger: Arc::clone(&self.ledger),
+            tables: Arc::clone(&self.tables),
         };
         let settings = self.finalization.lock().clone();
         let driving = Driving {
             taken,
             transactor,
             finalizer: Finalizer::spawn(self.runtime(), Arc::new(finalizes), settings),
+            watch: Watch::spawn(
+                self.runtime(),
+                Arc::clone(self.reads.store()),
+                taken.fence,
+                herald,
+            ),
         };
         assert!(
             self.driving.set(driving).is_ok(),
@@ -320,18 +378,6 @@ impl<I: CollectionId, T: ShardTime> Inner<I, T> {
 
     fn driving(&self) -> Result<&Driving, ReadOnly> {
         self.driving.get().ok_or(ReadOnly)
-    }
-
-    /// Which of these shards nothing was ever written to.
-    async fn unwritten(&self, shards: Vec<ShardId>) -> Result<Vec<ShardId>, StorageError> {
-        let mut logs: Vec<Log<DataRecord<T>>> = shards.into_iter().map(Log::new).collect();
-        let mut all: Vec<_> = logs.iter_mut().collect();
-        for read in self.reads.refresh(&mut all).await? {
-            read.map_err(|error| StorageError::new(lowwater::StorageErrorKind::GiveUp, error))?;
-        }
-        let unwritten = logs.iter();
-        let unwritten = unwritten.filter(|log| log.record().upper().is_minimum());
-        Ok(unwritten.map(|log| log.id().shard).collect())
     }
 }
 

@@ -121,12 +121,15 @@ impl<T: ShardTime> Inner<T> {
             Err(PartError::Missing(name)) => return self.check_overtaken(shard, name).await,
             Err(error) => return Err(error.into()),
         };
-        let merged = settle(read, &merge.schema, merge.since.clone()).await?;
+        let merged = Arc::new(settle(read, &merge.schema, merge.since.clone()).await?);
         let contents = match self.inline(&merged, &merge.schema) {
             Some(contents) => {
                 contents.map_err(|error| StorageError::new(StorageErrorKind::GiveUp, error))?
             }
-            None => self.store(shard, &merge.schema, &merged).await?,
+            None => {
+                let merged = Arc::clone(&merged);
+                self.store(shard, &merge.schema, merged).await?
+            }
         };
         let contents = with_schema(&contents, merge.schema_id);
         let replace = |record: &DataRecord<T>| {

@@ -1,8 +1,9 @@
 //! The leases of this process's readers: one task renews them all, in one transaction.
 
+mod keep;
+
 use std::collections::BTreeMap;
-use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::sync::Arc;
 
 use lowwater::{Since, StorageError};
 use parking_lot::Mutex;
@@ -14,14 +15,10 @@ use crate::compaction::{NoRefusal, trouble};
 use crate::hub::{ById, Shard};
 use crate::id::{ReaderId, SeqNo};
 use crate::record::{Decision, Downgraded, LeaseLost, SinceChange, SinceRecord};
-use crate::shards::{Inner, Settings};
+use crate::shards::Inner;
 use crate::time::ShardTime;
 
-/// How long to wait before leases are renewed again that could not be.
-const RENEW_AGAIN: Duration = Duration::from_secs(1);
-
-/// Leases are not renewed more often than this, however short they are.
-const PACE_MIN: Duration = Duration::from_millis(1);
+pub(crate) use keep::keep;
 
 /// A lease as this process knows it.
 #[derive(Debug)]
@@ -263,23 +260,6 @@ impl<T: ShardTime> Inner<T> {
         done.into_values()
             .try_for_each(|done| done.map_err(trouble))
     }
-
-    /// Writes the wishes there are, and takes out those that have left.
-    async fn carry_out_wishes(&self) -> Result<(), StorageError> {
-        let left = std::mem::take(&mut *self.leases.left.lock());
-        if !left.is_empty()
-            && let Err(error) = self.leave(&left).await
-        {
-            self.leases.left.lock().extend(left);
-            return Err(error);
-        }
-        let wishing = self.leases.all().into_iter();
-        let wishing: Vec<_> = wishing.filter(|lease| lease.has_wish()).collect();
-        if wishing.is_empty() {
-            return Ok(());
-        }
-        self.renew(wishing).await
-    }
 }
 
 /// Why a lease cannot be relied on.
@@ -289,55 +269,4 @@ pub(crate) enum LeaseCheck {
     Lost(LeaseLost),
     #[error(transparent)]
     Storage(#[from] StorageError),
-}
-
-/// Renews the leases of a process at a quarter of their length, until its shards go.
-pub(crate) async fn keep<T: ShardTime>(inner: Weak<Inner<T>>) {
-    let Some((pace, interval)) = inner.upgrade().map(|inner| {
-        let Settings {
-            lease,
-            downgrade_interval,
-            ..
-        } = &inner.settings;
-        ((*lease / 4).max(PACE_MIN), *downgrade_interval)
-    }) else {
-        return;
-    };
-    let mut renew_at = Instant::now() + pace;
-    let mut wishes_at = None;
-    loop {
-        // Held only while there is something to do, so that the last handle that goes ends this.
-        let Some(leases) = inner.upgrade().map(|inner| Arc::clone(&inner.leases)) else {
-            return;
-        };
-        let wake_at = wishes_at.map_or(renew_at, |at: Instant| at.min(renew_at));
-        tokio::select! {
-            () = leases.wished.notified(), if wishes_at.is_none() => {
-                let urgent = !leases.left.lock().is_empty();
-                let wait = if urgent { Duration::ZERO } else { interval };
-                wishes_at = Some(Instant::now() + wait);
-                continue;
-            }
-            () = tokio::time::sleep_until(wake_at) => {}
-        }
-        let Some(inner) = inner.upgrade() else { return };
-        let now = Instant::now();
-        if wishes_at.is_some_and(|at| at <= now) {
-            wishes_at = None;
-            if let Err(error) = inner.carry_out_wishes().await {
-                tracing::warn!(%error, "sinces of readers could not be moved");
-                wishes_at = Some(now + RENEW_AGAIN);
-            }
-        }
-        if renew_at <= now {
-            renew_at = now + pace;
-            let all = inner.leases.all();
-            if !all.is_empty()
-                && let Err(error) = inner.renew(all).await
-            {
-                tracing::warn!(%error, "leases could not be renewed");
-                renew_at = now + RENEW_AGAIN.min(pace);
-            }
-        }
-    }
 }

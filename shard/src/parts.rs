@@ -21,8 +21,8 @@
 //! | `__time`, or `__time_0`, `__time_1`, … where a time has several coordinates | as `UInt64` |
 //! | `__diff` | as `Int64` |
 //!
-//! Columns that are not nullable are `REQUIRED`. Pages are compressed with Snappy; chunks of columns
-//! have statistics. The metadata of the file say `lowwater.format` (1), `lowwater.shard` and
+//! Columns that are not nullable are `REQUIRED`. Pages are compressed with Snappy; columns whose values
+//! repeat have dictionaries; chunks of columns have statistics. The metadata of the file say `lowwater.format` (1), `lowwater.shard` and
 //! `lowwater.part` (as in its name, without `.parquet`). Rows whose differences are added up over
 //! all parts that the shard's record refers to, for times up to some time, are the contents as of
 //! that time. Files that the record does not refer to (left behind by a writer that died, replaced
@@ -41,6 +41,7 @@
 //! known to be nobody's.
 
 mod fault;
+mod dictionary;
 mod file;
 mod folder;
 mod place;
@@ -65,7 +66,7 @@ use crate::id::{PartId, PartName, SchemaId, SeqNo};
 use crate::record::Stored;
 use crate::schema::Schema;
 use crate::time::ShardTime;
-use crate::updates::Updates;
+use crate::updates::{Updates, UpdatesError};
 
 pub use fault::{PartError, PartFault, PartTrouble};
 pub use place::PlaceError;
@@ -119,29 +120,50 @@ impl Parts {
         schema: &Schema,
         updates: &Updates<T>,
     ) -> Result<Stored, PartError> {
+        let updates = Arc::new(updates.clone());
+        self.write_shared(shard, begun, schema_id, schema, updates)
+            .await
+    }
+
+    /// The same, of updates that need not be copied for it.
+    pub(crate) async fn write_shared<T: ShardTime>(
+        &self,
+        shard: ShardId,
+        begun: SeqNo,
+        schema_id: SchemaId,
+        schema: &Schema,
+        updates: Arc<Updates<T>>,
+    ) -> Result<Stored, PartError> {
         updates.check(schema)?;
         let name = PartName {
             begun,
             part: PartId::random(),
         };
         let file = PartFile { shard, name };
-        let (rows, many) = (updates.clone(), updates.len() as u64);
-        let bytes = self.away(move || file.encode(&rows)).await??;
+        let many = updates.len() as u64;
+        let encode = move || {
+            let bytes = file.encode(&updates)?;
+            let checksum = crc32fast::hash(&bytes);
+            Ok::<_, UpdatesError>((bytes, checksum))
+        };
+        let (bytes, checksum) = self.away(encode).await??;
         let stored = Stored {
             part: name.part,
             begun,
             schema: schema_id,
             updates: many,
             bytes: bytes.len() as u64,
-            checksum: Some(crc32fast::hash(&bytes)),
+            checksum: Some(checksum),
         };
         self.put(shard, name, bytes).await?;
         Ok(stored)
     }
 
     async fn put(&self, shard: ShardId, name: PartName, bytes: Bytes) -> Result<(), PartError> {
-        self.in_folder(move |folder| folder.make_room_for(shard))
-            .await?;
+        if !self.has_room_for(shard) {
+            self.in_folder(move |folder| folder.make_room_for(shard))
+                .await?;
+        }
         let options = PutOptions::from(PutMode::Create);
         let path = self.path(shard, name);
         let put = self.store.put_opts(&path, bytes.clone().into(), options);
@@ -161,6 +183,12 @@ impl Parts {
             }
             Err(error) => Err(self.error(name, &error)),
         }
+    }
+
+    /// Whether the store needs no folder for the shard, or has it.
+    fn has_room_for(&self, shard: ShardId) -> bool {
+        let folder = self.folder.as_ref();
+        folder.is_none_or(|folder| folder.has_room_for(shard))
     }
 
     /// Where they are: `memory`, a folder, `s3://bucket/prefix`; without keys and passwords.

@@ -1,22 +1,24 @@
 //! The contents of a shard as of a frontier.
 
 mod contents;
+mod plan;
 
 use std::sync::Arc;
 
 use lowwater::{ShardId, Since, StorageError, StorageErrorKind, Upper};
-use timely::PartialOrder;
 use timely::progress::Antichain;
 
-use crate::hub::{Reading, Shard};
+use crate::hub::Shard;
 use crate::parts::{PartError, PartStats};
-use crate::record::{Batch, Content, DataRecord, SinceRecord};
+use crate::record::{Content, DataRecord};
 use crate::schema::Schema;
 use crate::shards::{Inner, Shards};
 use crate::time::ShardTime;
-use crate::updates::Updates;
+use crate::updates::{Updates, UpdatesError};
 
 pub(crate) use contents::{Source, read_all};
+use plan::{Patience, Plan};
+pub(crate) use plan::{latest_schema, overtaken, sources_of};
 
 /// How often a snapshot begins anew because compaction was faster.
 pub(crate) const TRIES: usize = 16;
@@ -58,21 +60,6 @@ pub struct SnapshotStats {
     pub bytes: u64,
     /// How many parts it is in; the rest is in the record.
     pub parts: u64,
-}
-
-/// Whether to wait until the shard is written so far.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Patience {
-    Wait,
-    Refuse,
-}
-
-/// What a snapshot reads, and that it reads it.
-struct Plan {
-    sources: Vec<Source>,
-    /// The latest schema.
-    schema: Schema,
-    _reading: Reading,
 }
 
 impl<T: ShardTime> Shards<T> {
@@ -132,10 +119,30 @@ impl<T: ShardTime> Shards<T> {
         as_of: &Antichain<T>,
     ) -> impl Future<Output = Result<SnapshotStats, SnapshotError<T>>> + Send + 'static + use<T>
     {
+        self.stats_as_of(shard, as_of, Patience::Wait)
+    }
+
+    /// The same of a shard to which nothing more comes up to the frontier, however far it is written.
+    pub(crate) fn settled_stats(
+        &self,
+        shard: ShardId,
+        as_of: &Antichain<T>,
+    ) -> impl Future<Output = Result<SnapshotStats, SnapshotError<T>>> + Send + 'static + use<T>
+    {
+        self.stats_as_of(shard, as_of, Patience::Settled)
+    }
+
+    fn stats_as_of(
+        &self,
+        shard: ShardId,
+        as_of: &Antichain<T>,
+        patience: Patience,
+    ) -> impl Future<Output = Result<SnapshotStats, SnapshotError<T>>> + Send + 'static + use<T>
+    {
         let (inner, as_of) = (Arc::clone(&self.inner), as_of.clone());
         async move {
             let shard = inner.hub.shard(shard);
-            let plan = inner.plan(&shard, &as_of, Patience::Wait).await?;
+            let plan = inner.plan(&shard, &as_of, patience).await?;
             let mut stats = SnapshotStats::default();
             for source in &plan.sources {
                 let (bytes, parts) = match &source.content {
@@ -162,11 +169,31 @@ impl<T: ShardTime> Shards<T> {
         as_of: &Antichain<T>,
     ) -> impl Future<Output = Result<Vec<PartStats>, SnapshotError<T>>> + Send + 'static + use<T>
     {
+        self.parts_as_of(shard, as_of, Patience::Wait)
+    }
+
+    /// The same of a shard to which nothing more comes up to the frontier, however far it is written.
+    pub(crate) fn settled_parts_stats(
+        &self,
+        shard: ShardId,
+        as_of: &Antichain<T>,
+    ) -> impl Future<Output = Result<Vec<PartStats>, SnapshotError<T>>> + Send + 'static + use<T>
+    {
+        self.parts_as_of(shard, as_of, Patience::Settled)
+    }
+
+    fn parts_as_of(
+        &self,
+        shard: ShardId,
+        as_of: &Antichain<T>,
+        patience: Patience,
+    ) -> impl Future<Output = Result<Vec<PartStats>, SnapshotError<T>>> + Send + 'static + use<T>
+    {
         let (inner, as_of) = (Arc::clone(&self.inner), as_of.clone());
         async move {
             let shard = inner.hub.shard(shard);
             for _ in 0..TRIES {
-                let plan = inner.plan(&shard, &as_of, Patience::Wait).await?;
+                let plan = inner.plan(&shard, &as_of, patience).await?;
                 if let Some(stats) = inner.stats_of(&shard, &plan).await? {
                     return Ok(stats);
                 }
@@ -188,11 +215,7 @@ impl<T: ShardTime> Inner<T> {
             let read = read_all(self, shard.id, &plan.sources).await;
             match read {
                 Ok(all) => {
-                    let included = |time: &T| as_of.iter().any(|bound| time.less_equal(bound));
-                    let all = all.into_iter().map(|updates| updates.filter(included));
-                    let all: Vec<Updates<T>> = all.collect();
-                    let since = Since::new(as_of.clone());
-                    return Ok(settle(all, &plan.schema, since).await?);
+                    return Ok(as_of_frontier(all, &plan.schema, as_of).await?);
                 }
                 Err(PartError::Missing(name)) => self.check_overtaken(shard, name).await?,
                 Err(error) => return Err(StorageError::from(error).into()),
@@ -238,98 +261,25 @@ impl<T: ShardTime> Inner<T> {
         }
         Ok(Some(all))
     }
-
-    /// Waits until the shard is written past `as_of`, and says what to read.
-    async fn plan(
-        &self,
-        shard: &Arc<Shard<T>>,
-        as_of: &Antichain<T>,
-        patience: Patience,
-    ) -> Result<Plan, SnapshotError<T>> {
-        if as_of.is_empty() {
-            return Err(SnapshotError::EmptyFrontier);
-        }
-        // What this process knows to be written, is; how little it knows it has to find out.
-        if !shard.upper().is_past(as_of) {
-            self.hub.refresh_one::<DataRecord<T>>(shard).await?;
-        }
-        for _ in 0..TRIES {
-            self.hub.refresh_one::<SinceRecord<T>>(shard).await?;
-            let since = shard.sinces.lock().await.record().since().clone();
-            let upper = shard.upper();
-            if !PartialOrder::less_equal(since.frontier(), as_of) {
-                return Err(SnapshotError::TooEarly { since, upper });
-            }
-            if !upper.is_past(as_of) {
-                if patience == Patience::Refuse {
-                    return Err(SnapshotError::NotYet { since, upper });
-                }
-                // The since may go while we wait, so it is looked at once more.
-                shard.written_past(as_of).await?;
-                continue;
-            }
-            let data = shard.data.lock().await;
-            if !data.record().upper().is_past(as_of) {
-                // Somebody has found the log damaged; what is wrong with it shows when it is read.
-                drop(data);
-                self.hub.refresh_one::<DataRecord<T>>(shard).await?;
-                continue;
-            }
-            let sources = sources(data.record(), as_of);
-            // `None`: the since has moved on, and compaction has followed, since we looked at it.
-            if let Some(sources) = sources {
-                let schema = latest_schema(data.record());
-                return Ok(Plan {
-                    sources,
-                    schema,
-                    _reading: shard.read_version(&data),
-                });
-            }
-        }
-        Err(overtaken().into())
-    }
 }
 
-/// What there is to read as of a frontier; `None` if some of it was compacted too far.
-fn sources<T: ShardTime>(record: &DataRecord<T>, as_of: &Antichain<T>) -> Option<Vec<Source>> {
-    let mut sources = Vec::new();
-    for batch in record
-        .batches()
-        .iter()
-        .filter(|batch| begins_by(batch, as_of))
-    {
-        if batch.contents.is_empty() {
-            continue;
+/// Those of the updates that are there by then, equal rows added up.
+async fn as_of_frontier<T: ShardTime>(
+    mut all: Vec<Updates<T>>,
+    schema: &Schema,
+    as_of: &Antichain<T>,
+) -> Result<Updates<T>, StorageError> {
+    let (schema, as_of) = (schema.clone(), as_of.clone());
+    let settle = move || {
+        let is_included = |time: &T| as_of.iter().any(|bound| time.less_equal(bound));
+        for updates in &mut all {
+            if !updates.times().iter().all(is_included) {
+                *updates = updates.filter(is_included);
+            }
         }
-        if !PartialOrder::less_equal(batch.since.frontier(), as_of) {
-            return None;
-        }
-        sources.extend(sources_of(record, batch));
-    }
-    Some(sources)
-}
-
-/// True unless all times of the batch are beyond the frontier.
-fn begins_by<T: ShardTime>(batch: &Batch<T>, as_of: &Antichain<T>) -> bool {
-    as_of
-        .iter()
-        .any(|time| batch.lower.frontier().less_equal(time))
-}
-
-/// What a batch consists of.
-pub(crate) fn sources_of<T: ShardTime>(record: &DataRecord<T>, batch: &Batch<T>) -> Vec<Source> {
-    let sources = batch.contents.iter().filter_map(|content| {
-        let schema = record.schema(content.schema())?.clone();
-        let content = content.clone();
-        Some(Source { content, schema })
-    });
-    sources.collect()
-}
-
-/// The latest schema; one without columns before the first is registered.
-pub(crate) fn latest_schema<T: ShardTime>(record: &DataRecord<T>) -> Schema {
-    let none = || Schema::new(Vec::new()).expect("no two of no columns have one name");
-    record.schemas().last().cloned().unwrap_or_else(none)
+        settled(all, &schema, &Since::new(as_of))
+    };
+    away(settle).await?.map_err(too_large)
 }
 
 /// All updates as of `since`, equal rows added up.
@@ -339,17 +289,26 @@ pub(crate) async fn settle<T: ShardTime>(
     since: Since<T>,
 ) -> Result<Updates<T>, StorageError> {
     let schema = schema.clone();
-    let settle = move || {
-        let mut updates = Updates::concat(all, &schema)?;
-        updates.advance(&since);
-        Ok::<_, crate::updates::UpdatesError>(updates.consolidate())
-    };
-    let rows = settle_rows(settle).await?;
-    rows.map_err(|error| StorageError::new(StorageErrorKind::GiveUp, error))
+    let settle = move || settled(all, &schema, &since);
+    away(settle).await?.map_err(too_large)
+}
+
+fn settled<T: ShardTime>(
+    all: Vec<Updates<T>>,
+    schema: &Schema,
+    since: &Since<T>,
+) -> Result<Updates<T>, UpdatesError> {
+    let mut updates = Updates::concat(all, schema)?;
+    updates.advance(since);
+    Ok(updates.consolidate())
+}
+
+fn too_large(error: UpdatesError) -> StorageError {
+    StorageError::new(StorageErrorKind::GiveUp, error)
 }
 
 /// Computes where it is in nobody's way.
-async fn settle_rows<X: Send + 'static>(
+pub(crate) async fn away<X: Send + 'static>(
     compute: impl FnOnce() -> X + Send + 'static,
 ) -> Result<X, StorageError> {
     match tokio::runtime::Handle::try_current() {
@@ -359,12 +318,4 @@ async fn settle_rows<X: Send + 'static>(
         }
         Err(_) => Ok(compute()),
     }
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("the shard is compacted faster than it can be read")]
-struct Overtaken;
-
-pub(crate) fn overtaken() -> StorageError {
-    StorageError::new(StorageErrorKind::Retry, Overtaken)
 }

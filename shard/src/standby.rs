@@ -23,6 +23,9 @@ use crate::time::ShardTime;
 
 use lease::Leases;
 
+/// What a lease that has lapsed is told to.
+type Lapsed<T> = dyn Fn(ShardId, &Since<T>) + Send + Sync;
+
 type Outcomes<T> = BTreeMap<ShardId, Result<Since<T>, StorageError>>;
 
 /// Shards behind an engine that only reads. Writes nothing but its own leases.
@@ -66,7 +69,8 @@ impl<T: ShardTime> StandbyStorage<T> {
         };
         let standby = Standby {
             advances: hub.listen(),
-            leases: Leases::new(&hub, lease, Box::new(lapsed)),
+            leases: Leases::new(&hub, lease),
+            lapsed: Box::new(lapsed),
             hub,
             reports: None,
             driver: None,
@@ -124,6 +128,8 @@ struct Standby<T: ShardTime> {
     hub: Arc<Hub<T>>,
     advances: Arc<Tidings<Upper<T>>>,
     leases: Leases<T>,
+    /// Is told from when on shards can be read whose lease has lapsed.
+    lapsed: Box<Lapsed<T>>,
     /// Where the engine hears of uppers, once it has opened a shard.
     reports: Option<StorageReports<T>>,
     /// In charge, if that is so.
@@ -154,6 +160,7 @@ impl<T: ShardTime> Standby<T> {
                 _ = renewals.tick() => self.leases.renew().await,
                 advances = self.advances.next() => self.report(advances),
             }
+            self.report_lapsed();
         }
         // The engine has ended: what it held is given back.
         self.leases.leave_all().await;
@@ -246,6 +253,17 @@ impl<T: ShardTime> Standby<T> {
         Ok(())
     }
 
+    /// Tells the engine what it has lost.
+    fn report_lapsed(&mut self) {
+        let lapsed = self.leases.take_lapsed();
+        for (shard, since) in &lapsed {
+            (self.lapsed)(*shard, since);
+        }
+        if let Some(reports) = &self.reports {
+            reports.lapsed(lapsed);
+        }
+    }
+
     /// Tells the engine which of its shards were written; the driver does that by itself.
     fn report(&self, advances: BTreeMap<ShardId, Upper<T>>) {
         if let (Some(reports), None) = (&self.reports, &self.driver) {
@@ -271,6 +289,7 @@ fn forward<T: ShardTime>(
         }
         StorageReport::UppersAdvanced(uppers) => engine.uppers_advanced(uppers),
         StorageReport::Fenced(by) => engine.fenced(by),
+        StorageReport::Lapsed(sinces) => engine.lapsed(sinces),
         StorageReport::Downgraded(_) => {}
     })
 }

@@ -33,6 +33,22 @@ pub struct ShardStorage<T> {
 enum Request<T> {
     Open(OpenShards<T>),
     Downgrade(DowngradeSinces<T>),
+    Fenced(Epoch),
+}
+
+/// Tells the engine of a storage that another controller is in charge.
+#[derive(Debug)]
+pub(crate) struct Herald<T> {
+    requests: mpsc::WeakUnboundedSender<Request<T>>,
+}
+
+impl<T> Herald<T> {
+    pub(crate) fn fenced(&self, by: Epoch) {
+        if let Some(requests) = self.requests.upgrade() {
+            // Where the runtime has gone, nobody is told anything any more.
+            let _ = requests.send(Request::Fenced(by));
+        }
+    }
 }
 
 impl<T: ShardTime> ShardStorage<T> {
@@ -61,9 +77,17 @@ impl<T: ShardTime> ShardStorage<T> {
             reader,
             epoch: fence.epoch,
             shards: BTreeMap::new(),
+            reports: None,
         };
         runtime.spawn(controller.run(receiver));
         ShardStorage { requests }
+    }
+
+    /// To tell the engine of what it has not been asked about.
+    pub(crate) fn herald(&self) -> Herald<T> {
+        Herald {
+            requests: self.requests.downgrade(),
+        }
     }
 }
 
@@ -86,6 +110,8 @@ struct Controller<T: ShardTime> {
     reader: ReaderId,
     epoch: Epoch,
     shards: BTreeMap<ShardId, Box<Opened<T>>>,
+    /// Where the engine hears of what it has not asked for, once it has opened a shard.
+    reports: Option<StorageReports<T>>,
 }
 
 struct Opened<T: ShardTime> {
@@ -102,6 +128,9 @@ impl<T: ShardTime> Controller<T> {
                 request = requests.recv() => match request {
                     Some(Request::Open(request)) => self.open(request).await,
                     Some(Request::Downgrade(request)) => self.downgrade(request).await,
+                    Some(Request::Fenced(by)) => {
+                        self.reports.iter().for_each(|reports| reports.fenced(by));
+                    }
                     None => return,
                 },
                 advances = self.advances.next() => self.report(advances),
@@ -116,6 +145,7 @@ impl<T: ShardTime> Controller<T> {
             shard: self.hub.shard(*id),
             reports: request.reports().clone(),
         };
+        self.reports = Some(request.reports().clone());
         let mut shards: Vec<Opened<T>> = request.shards().iter().map(new).collect();
         let outcomes = match self.open_all(&mut shards).await {
             Ok(opened) => request.shards().iter().copied().zip(opened).collect(),

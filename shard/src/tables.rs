@@ -16,18 +16,18 @@
 //! more when it is taken away.
 //!
 //! - [`Tables`], [`Transaction`], [`Subscription`]: what callers have in their hands.
-//! - [`TableStorage`]: an engine hears how far all tables are written at once.
 //! - [`TxnsState`]: what the rows of the txns shard say, and every rule, as pure functions.
 //! - [`TxnsRow`]: the rows.
 //!
 //! ```
 //! use std::sync::Arc;
+//! use std::time::Duration;
 //!
 //! use arrow::array::{ArrayRef, Int64Array};
 //! use arrow::record_batch::RecordBatch;
 //! use lowwater::{ShardId, Upper};
 //! use lowwater_shard::consensus::{Consensus, Fence, MemoryConsensus};
-//! use lowwater_shard::tables::{Access, Tables};
+//! use lowwater_shard::tables::{Access, Apply, Tables};
 //! use lowwater_shard::{Column, ColumnKind, Epoch, Incarnation, Parts, ReaderId, Schema};
 //!
 //! # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -35,7 +35,8 @@
 //! let store: Arc<dyn Consensus> = Arc::new(MemoryConsensus::new());
 //! let fence = Fence { epoch: Epoch::new(1), incarnation: Incarnation::random() };
 //! store.take_over(fence).await??;
-//! let access = Access::Control { reader: ReaderId::new(1), fence, in_background: true };
+//! let apply = Apply::InBackground { every: Duration::from_secs(1) };
+//! let access = Access::Control { reader: ReaderId::new(1), fence, apply };
 //! let runtime = tokio::runtime::Handle::current();
 //! let txns = ShardId::new(100);
 //! let tables = Tables::<u64>::open(&runtime, store, Parts::memory(), txns, access).await?;
@@ -49,8 +50,8 @@
 //! let amounts: ArrayRef = Arc::new(Int64Array::from(vec![30]));
 //! let rows = RecordBatch::try_new(schema.arrow(), vec![amounts])?;
 //! let mut transfer = tables.begin();
-//! transfer.write(debit, &schema, rows.clone(), vec![-1]).await?;
-//! transfer.write(credit, &schema, rows, vec![1]).await?;
+//! transfer.write(debit, &schema, rows.clone(), vec![-1])?;
+//! transfer.write(credit, &schema, rows, vec![1])?;
 //! assert_eq!(transfer.commit_at(&7).await?, Upper::at(8));
 //!
 //! assert_eq!(tables.snapshot(credit, &7).await?.len(), 1);
@@ -66,6 +67,7 @@ mod state;
 mod model;
 mod encoding;
 mod store;
+mod schemas;
 mod cache;
 mod error;
 mod handle;
@@ -77,23 +79,22 @@ mod subscription;
 mod contents;
 mod shards;
 mod open;
-mod storage;
 #[cfg(test)]
 mod memory;
 #[cfg(test)]
 mod tests;
 
 pub use error::{
-    AlterError, ApplyError, CommitError, ForgetError, NothingToWaitFor, ReadError, ReadRefusal,
-    RegisterError, RegisterFault, TablesError, WriteError,
+    AlterError, ApplyError, CommitError, ForgetError, ReadError, ReadRefusal, RegisterError,
+    RegisterFault, TablesError, WriteError,
 };
 pub use handle::Tables;
-pub use open::Access;
+pub use open::{Access, Apply};
+pub(crate) use read::Unapplied;
 pub use row::{Misplaced, TxnsRow};
 pub use state::{
     Application, CommitRefusal, Foreign, ForgetRefusal, Passed, RegisterRefusal, Step, TxnsState,
 };
-pub use storage::TableStorage;
 pub use subscription::{Progress, Subscription};
 pub use time::TableTime;
 pub use transaction::Transaction;

@@ -1,14 +1,18 @@
 //! Carrying out commands on logs: decide, offer, and where somebody was faster, read and decide
 //! again. Outcomes that were lost are found out, never guessed.
 
+mod running;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::consensus::{Consensus, ConsensusError, Fence, Fenced, Offer, Outcome, Scan, Version};
 use crate::format::{Format, nonce};
-use crate::id::{Nonce, SeqNo};
-use crate::log::{Log, LogError, LogFault, Proposal};
+use crate::id::Nonce;
+use crate::log::{Log, LogError};
 use crate::record::Decision;
+
+use running::Running;
 
 /// How often it is tried to find out what became of an offer.
 const RESOLVE_TRIES: u32 = 8;
@@ -127,7 +131,7 @@ impl Transactor {
     /// nobody else writes to them. Each has an outcome of its own.
     ///
     /// What a command refuses, or finds done already, was decided by a record that was read since
-    /// this was called.
+    /// this was called, while the controller was in charge.
     ///
     /// # Durability
     ///
@@ -178,8 +182,18 @@ impl Transactor {
             .filter(|task| task.outcome.is_none())
             .collect();
         let mut logs: Vec<_> = again.iter_mut().map(|task| &mut *task.log).collect();
-        match self.refresh(&mut logs).await {
-            Ok(read) => {
+        let read = match self.refresh(&mut logs).await {
+            // Asked last: what was read is what there was while it was in charge.
+            Ok(read) => self.overtaken().await.map(|overtaken| (read, overtaken)),
+            Err(error) => Err(error),
+        };
+        match read {
+            Ok((_, Some(fenced))) => {
+                for task in again {
+                    task.outcome = Some(Err(CommandError::Fenced(fenced)));
+                }
+            }
+            Ok((read, None)) => {
                 for (task, read) in again.iter_mut().zip(read) {
                     let read = read.and_then(|()| task.check_progress());
                     task.is_fresh = true;
@@ -192,6 +206,16 @@ impl Transactor {
                 }
             }
         }
+    }
+
+    /// Who is in charge of the store, if that is not the controller that we write as. The store says
+    /// so whenever something is offered; this is for commands that come to nothing to write.
+    async fn overtaken(&self) -> Result<Option<Fenced>, ConsensusError> {
+        let Some(fence) = self.fence else {
+            return Ok(None);
+        };
+        let by = self.store.fence().await?;
+        Ok((by != Some(fence)).then_some(Fenced { by }))
     }
 
     /// What becomes of proposals, each by itself.
@@ -288,92 +312,6 @@ impl From<Outcome> for Known {
         match outcome {
             Outcome::Taken => Known::Taken,
             Outcome::Stale => Known::Stale,
-        }
-    }
-}
-
-/// A command that is being carried out.
-struct Running<'a, R: Format, F, O, E> {
-    log: &'a mut Log<R>,
-    command: F,
-    /// The log was read since the command was given: what it says of the record holds.
-    is_fresh: bool,
-    /// What is to be offered, and what it comes to if it is taken.
-    decided: Option<(Proposal<R>, O)>,
-    outcome: Option<Result<O, CommandError<E>>>,
-    /// What was seen of the log when an offer was stale: there must be more.
-    stale_at: Option<Option<SeqNo>>,
-}
-
-impl<'a, R, F, O, E> Running<'a, R, F, O, E>
-where
-    R: Format,
-    F: FnMut(&R) -> Result<Decision<R::Change, O>, E>,
-{
-    fn new(task: Task<'a, R, F>) -> Self {
-        let Task { log, command } = task;
-        Running {
-            log,
-            command,
-            is_fresh: false,
-            decided: None,
-            outcome: None,
-            stale_at: None,
-        }
-    }
-
-    /// Decides, unless it is over. Where nothing is to be written, nobody checks whether the record
-    /// is the latest: it has to be read before.
-    fn decide(&mut self, nonce: Nonce) {
-        if self.outcome.is_some() {
-            return;
-        }
-        match (self.command)(self.log.record()) {
-            Ok(Decision { changes, outcome }) if !changes.is_empty() => {
-                self.decided = Some((self.log.propose_as(nonce, changes), outcome));
-            }
-            Ok(Decision { outcome, .. }) if self.is_fresh => self.outcome = Some(Ok(outcome)),
-            Err(refusal) if self.is_fresh => {
-                self.outcome = Some(Err(CommandError::Refused(refusal)));
-            }
-            Ok(_) | Err(_) => {}
-        }
-    }
-}
-
-impl<R: Format, F, O, E> Running<'_, R, F, O, E> {
-    /// Checks that somebody else has written where an offer was stale: otherwise the log has lost
-    /// versions that were read, as one does that was restored from a copy, and to go on would be to
-    /// try for ever.
-    fn check_progress(&mut self) -> Result<(), LogError> {
-        match self.stale_at.take() {
-            Some(seen) if seen == self.log.seen() => Err(LogError {
-                log: self.log.id(),
-                seqno: seen.unwrap_or(SeqNo::FIRST),
-                fault: LogFault::Missing,
-            }),
-            Some(_) | None => Ok(()),
-        }
-    }
-
-    fn offer(&self) -> Option<Proposed<'_>> {
-        let (proposal, _) = self.decided.as_ref()?;
-        Some((&proposal.offer, proposal.nonce))
-    }
-
-    /// What became of the offer.
-    fn learn(&mut self, known: Known) {
-        let Some((proposal, outcome)) = self.decided.take() else {
-            return;
-        };
-        match known {
-            Known::Taken => {
-                self.log.accept(proposal);
-                self.outcome = Some(Ok(outcome));
-            }
-            Known::Stale => self.stale_at = Some(self.log.seen()),
-            Known::Fenced(fenced) => self.outcome = Some(Err(CommandError::Fenced(fenced))),
-            Known::Unknown(error) => self.outcome = Some(Err(store_trouble(error))),
         }
     }
 }

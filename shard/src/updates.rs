@@ -1,5 +1,8 @@
 //! Updates of a shard in memory.
 
+mod column;
+mod codes;
+mod sorted;
 mod consolidate;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -16,6 +19,8 @@ use lowwater::Since;
 
 use crate::schema::{ColumnKind, Schema};
 use crate::time::ShardTime;
+
+pub(crate) use column::{Kind, Values};
 
 /// Updates of a shard: rows, each with a time and a difference.
 ///

@@ -8,8 +8,10 @@ mod collections {
     mod crash;
     mod creating;
     mod finalizing;
+    mod metrics;
     mod reading;
     mod standby;
     mod stuck;
+    mod tables;
     mod world;
 }

@@ -1,12 +1,9 @@
 //! One suite for all stores: what [`Consensus`] promises, each of them keeps.
 
 #![expect(clippy::unwrap_used, reason = "what a test does not expect fails it")]
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "processes and people are told"
-)]
+#![expect(clippy::print_stdout, reason = "processes are told")]
 
+mod place;
 mod conformance {
     pub(crate) mod store;
     mod closing;
@@ -83,6 +80,13 @@ fn what_a_killed_process_was_told_is_in_the_database() {
 fn a_commit_waits_at_the_gate() {
     if let Some(store) = Postgres::new() {
         rules::a_commit_waits_at_the_gate(&store);
+    }
+}
+
+#[test]
+fn what_is_not_notified_is_hinted_at() {
+    if let Some(store) = Postgres::new() {
+        rules::what_is_not_notified_is_hinted_at(&store);
     }
 }
 

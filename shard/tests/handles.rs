@@ -1,8 +1,11 @@
 //! Handles of shards: each `Shards` on one store stands for a process.
 #![expect(clippy::unwrap_used, reason = "what a test does not expect fails it")]
 
+mod place;
 #[path = "handles/appends.rs"]
 mod appends;
+#[path = "handles/cancelled.rs"]
+mod cancelled;
 #[path = "handles/counting.rs"]
 mod counting;
 #[path = "handles/disk.rs"]

@@ -102,3 +102,17 @@ fn encryption_that_was_asked_for_is_not_given_up() {
         .unwrap();
     assert!(runtime.block_on(PostgresConsensus::open(config)).is_err());
 }
+
+#[test]
+fn a_store_is_opened_while_others_open_and_close_it() {
+    let folder = TempDir::new().unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                for _ in 0..100 {
+                    drop(EmbeddedConsensus::open(folder.path()).unwrap());
+                }
+            });
+        }
+    });
+}

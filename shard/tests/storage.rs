@@ -1,6 +1,9 @@
 //! An engine on durable shards.
 #![expect(clippy::unwrap_used, reason = "what a test does not expect fails it")]
 
+#[path = "handles/counting.rs"]
+mod counting;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,6 +18,8 @@ use lowwater_shard::record::{DataRecord, NewBatch, SinceRecord};
 use lowwater_shard::{Epoch, Incarnation, Log, ReaderId, ShardStorage, Transactor};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
+
+use counting::Counting;
 
 const READER: ReaderId = ReaderId::new(1);
 
@@ -39,8 +44,11 @@ fn open(folder: &Path) -> Arc<dyn Consensus> {
 
 impl Controller {
     fn start(folder: &Path, epoch: u64) -> Self {
+        Controller::start_on(open(folder), epoch)
+    }
+
+    fn start_on(store: Arc<dyn Consensus>, epoch: u64) -> Self {
         let runtime = runtime();
-        let store = open(folder);
         let fence = Fence {
             epoch: Epoch::new(epoch),
             incarnation: Incarnation::random(),
@@ -73,6 +81,14 @@ impl Controller {
         self.client.stop().wait().unwrap();
         self.engine.join().unwrap();
     }
+}
+
+/// How an engine has come to an end, which it does by itself.
+fn ended(engine: lowwater::EngineThread) -> Result<(), StopReason> {
+    let (sender, ended) = std::sync::mpsc::channel();
+    std::thread::spawn(move || sender.send(engine.join()));
+    let ended = ended.recv_timeout(Duration::from_secs(60));
+    ended.expect("it does not come to an end")
 }
 
 /// Another process, that writes to a shard up to here.
@@ -193,7 +209,7 @@ fn a_controller_that_was_overtaken_moves_nothing_and_says_why() {
     old.client.report_uppers(uppers).wait().unwrap();
     let by = Epoch::new(2);
     let fenced = StopReason::Fenced { by };
-    assert_eq!(old.engine.join(), Err(fenced));
+    assert_eq!(ended(old.engine), Err(fenced));
     let refused = collections[0].acquire().unwrap_err();
     assert_eq!(refused, AcquireError::Stopped(fenced));
     assert_eq!(collections[0].durable_since(), Since::minimum());
@@ -213,7 +229,7 @@ fn a_controller_that_was_overtaken_opens_nothing() {
         created,
         Err(CreateError::Stopped(StopReason::Fenced { by: it })) if it == by
     ));
-    assert_eq!(old.engine.join(), Err(StopReason::Fenced { by }));
+    assert_eq!(ended(old.engine), Err(StopReason::Fenced { by }));
     new.stop();
 }
 
@@ -234,5 +250,38 @@ fn the_epoch_of_a_shard_alone_says_that_another_controller_drives_it() {
     let creating = Description::new(0, ReadPolicy::step_back()).shard(ShardId::new(0));
     assert!(old.client.create(vec![creating]).wait().is_err());
     let by = Epoch::new(9);
-    assert_eq!(old.engine.join(), Err(StopReason::Fenced { by }));
+    assert_eq!(ended(old.engine), Err(StopReason::Fenced { by }));
+}
+
+/// However many shards: one transaction, and no looking for what nobody has changed.
+#[test]
+fn a_tick_of_many_shards_is_one_transaction() {
+    const SHARDS: u64 = 2_000;
+    let folder = TempDir::new().unwrap();
+    let store = Counting::new(open(folder.path()));
+    let controller = Controller::start_on(Arc::new(store.clone()), 1);
+    let (commits, reads) = (store.commits(), store.reads());
+    let collections = controller.create(SHARDS);
+    assert_eq!(store.commits() - commits, 1, "all are opened at once");
+    assert!(
+        store.reads() - reads < 10,
+        "{} reads",
+        store.reads() - reads
+    );
+    for tick in 1..=5 {
+        let upper = Upper::at(1_000 * tick);
+        let commits = store.commits();
+        let uppers = (0..SHARDS).map(|id| (id, upper.clone())).collect();
+        controller.client.report_uppers(uppers).wait().unwrap();
+        comes_true(|| controller.client.metrics().downgrades.behind == 0);
+        assert_eq!(store.commits() - commits, 1, "at tick {tick}");
+    }
+    assert!(
+        store.reads() - reads < 50,
+        "{} reads",
+        store.reads() - reads
+    );
+    assert_eq!(collections[7].durable_since(), Since::at(4_990));
+    drop(collections);
+    controller.stop();
 }

@@ -22,8 +22,8 @@ const WORKS: &str = "the store of a bench works";
 /// A store, and the runtime that drives it.
 #[derive(Debug)]
 pub struct Store {
-    runtime: Runtime,
-    consensus: Arc<dyn Consensus>,
+    pub(super) runtime: Runtime,
+    pub(super) consensus: Arc<dyn Consensus>,
     /// Shards that were given names so far.
     named: u128,
     /// Versions written one by one so far.
@@ -37,9 +37,7 @@ impl Store {
     ///
     /// If there is no runtime to be had.
     pub fn new<S: Consensus>(open: impl AsyncFnOnce() -> S) -> Self {
-        let mut runtime = Builder::new_multi_thread();
-        let runtime = runtime.worker_threads(1).enable_all().build();
-        let runtime = runtime.expect("a runtime starts");
+        let runtime = runtime();
         let consensus = Arc::new(runtime.block_on(open()));
         Store {
             runtime,
@@ -131,6 +129,13 @@ impl Store {
         };
         (controller, took)
     }
+}
+
+/// What drives a store: a thread of its own.
+pub(super) fn runtime() -> Runtime {
+    let mut runtime = Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(1).enable_all().build();
+    runtime.expect("a runtime starts")
 }
 
 /// An engine with many shards.

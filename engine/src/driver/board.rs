@@ -118,6 +118,10 @@ impl<I: CollectionId, T: Time> Readers<I, T> for Board<I, T> {
         self.owner.pins(CellId::from_index(cell.0))
     }
 
+    fn current_pins(&self, key: Key) -> u64 {
+        self.owner.current_pins(Slot::from_index(key.slot))
+    }
+
     #[inline]
     fn publish(&mut self, key: Key, frontiers: Frontiers<T>) {
         self.begin_turn();

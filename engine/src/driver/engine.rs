@@ -1,22 +1,23 @@
-//! The engine: the owner thread's loop, by itself or by hand.
+//! The engine: turned by a thread of its own, or by hand.
+
+mod end;
+mod event_loop;
+mod inbox;
 
 use std::fmt;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use lowwater_queue::{Directory, Owner, Receiver, Sequence, Sleep, channel};
-use mio::{Events, Poll, Token, Waker};
 
 use crate::client::Client;
-use crate::command::{StopError, StopReason};
+use crate::command::StopReason;
 use crate::effect::Effect;
 use crate::frontier::Time;
-use crate::hold::Token as HoldToken;
 use crate::id::{CollectionId, Epoch};
-use crate::input::{HoldChange, Input};
+use crate::input::Input;
 use crate::link::{Line, Link};
 use crate::message::{Answer, Message};
 use crate::state::State;
@@ -33,8 +34,7 @@ use super::stats::Stats;
 use super::thread::EngineThread;
 use super::worker::Worker;
 
-/// No sleep is longer: what the system takes for a bound has fewer bits than a duration.
-const SLEEP_MAX: Duration = Duration::from_secs(3_600);
+use end::Stopping;
 
 /// The engine, before or while it is turned. All state is in here, and one thread owns it.
 ///
@@ -61,12 +61,6 @@ pub struct Engine<I: CollectionId, T: Time> {
     stopping: Option<Stopping>,
     /// There is nothing to turn any more.
     has_stopped: bool,
-}
-
-/// Somebody wants the engine to stop.
-struct Stopping {
-    deadline: Duration,
-    replies: Vec<Answer<(), StopError>>,
 }
 
 /// What a turn leaves.
@@ -107,6 +101,7 @@ impl<I: CollectionId, T: Time> Engine<I, T> {
             directory: Directory::new(),
             tickets: Sequence::new(),
         });
+        line.leads_to(&link);
         let engine = Engine {
             started,
             receiver,
@@ -150,73 +145,6 @@ impl<I: CollectionId, T: Time> Engine<I, T> {
     pub fn run(self) -> io::Result<Result<(), StopReason>> {
         let poll = self.poll()?;
         Ok(self.run_with(poll))
-    }
-
-    fn poll(&self) -> io::Result<Poll> {
-        let poll = Poll::new()?;
-        self.line
-            .queue
-            .wake()
-            .install_waker(Waker::new(poll.registry(), Token(0))?);
-        Ok(poll)
-    }
-
-    fn run_with(mut self, mut poll: Poll) -> Result<(), StopReason> {
-        let outcome = catch_unwind(AssertUnwindSafe(|| self.turn_until_stopped(&mut poll)));
-        if outcome.is_err() {
-            tracing::error!("the owner thread has panicked");
-            self.line.stop(StopReason::Panicked);
-        }
-        // Dropped here, panicked or not: callers are answered, words closed.
-        outcome.map_err(|_| StopReason::Panicked)?;
-        let fenced = self.line.fenced_by();
-        fenced.map_or(Ok(()), |by| Err(StopReason::Fenced { by }))
-    }
-
-    fn turn_until_stopped(&mut self, poll: &mut Poll) {
-        let mut events = Events::with_capacity(4);
-        loop {
-            match self.turn() {
-                Turned::More => {}
-                Turned::Stopped => return,
-                Turned::Idle(next) => self.sleep(poll, &mut events, next),
-            }
-        }
-    }
-
-    /// Sleeps until something is queued or `next` is over.
-    fn sleep(&mut self, poll: &mut Poll, events: &mut Events, next: Option<Duration>) {
-        if self.spin() {
-            return;
-        }
-        if self.receiver.prepare_to_sleep() == Sleep::Sleep {
-            if let Err(error) = poll.poll(events, next.map(|next| next.min(SLEEP_MAX)))
-                && error.kind() != io::ErrorKind::Interrupted
-            {
-                panic!("the owner thread cannot sleep: {error}");
-            }
-            self.receiver.woke_up();
-        }
-    }
-
-    /// Looks for something to do, for as long as is allowed. Says whether there is.
-    fn spin(&self) -> bool {
-        if self.config.spin.is_zero() {
-            return false;
-        }
-        let until = Instant::now().checked_add(self.config.spin);
-        loop {
-            // Looking at the clock takes as long as a few looks at the queue.
-            for _ in 0..32 {
-                if self.receiver.depth() > 0 {
-                    return true;
-                }
-                std::hint::spin_loop();
-            }
-            if until.is_some_and(|until| Instant::now() >= until) {
-                return false;
-            }
-        }
     }
 
     /// What becomes readable whenever there is something to do, for the [`mio::Poll`] of an
@@ -299,111 +227,6 @@ impl<I: CollectionId, T: Time> Engine<I, T> {
         self.line.gauges.turned(inputs, took);
     }
 
-    fn take_inputs(&mut self) -> u64 {
-        let before = self.receiver.received();
-        for _ in 0..self.config.turn_inputs_max.max(1) {
-            let Some(message) = self.receiver.pop() else {
-                break;
-            };
-            self.receive(message);
-        }
-        self.receiver.received() - before
-    }
-
-    fn receive(&mut self, message: Message<I, T>) {
-        match message {
-            Message::Command {
-                ticket,
-                command,
-                reply,
-            } => {
-                self.replies.expect(ticket, reply);
-                self.apply(Input::Command { ticket, command });
-            }
-            Message::Cancelled(ticket) => {
-                self.replies.cancel(ticket);
-                self.journal.cancel(ticket);
-                self.apply(Input::Cancelled(ticket));
-            }
-            Message::Moved { key, from, to } => {
-                // Counted first: only then do the tokens let go, of what they held until now.
-                self.apply(Input::Held(HoldChange {
-                    key,
-                    acquired: Some(to),
-                    released: None,
-                }));
-                from.into_iter().for_each(|token| self.let_go(token));
-            }
-            Message::Cloned { key, since } => {
-                self.apply(Input::Held(HoldChange {
-                    key,
-                    acquired: Some(since),
-                    released: None,
-                }));
-            }
-            Message::Released { key, since } => {
-                self.apply(Input::Held(HoldChange {
-                    key,
-                    acquired: None,
-                    released: Some(since),
-                }));
-            }
-            Message::Freed(freed) => {
-                let cell = self.board.reclaim(freed);
-                self.apply(Input::CellFreed(cell));
-            }
-            Message::Sync {
-                again: false,
-                reply,
-            } => {
-                let again = Message::Sync { again: true, reply };
-                if let Err(closed) = self.line.queue.send(again) {
-                    self.receive(closed.0);
-                }
-            }
-            Message::Sync { again: true, reply } => self.syncs.push(reply),
-            Message::Storage(report) => self.apply(Input::Storage(report)),
-            Message::Stats(reply) => {
-                let (collections, waiting) = (self.state.collections(), self.state.waiting());
-                let _ = reply.send(Ok(Stats {
-                    collections,
-                    waiting,
-                    ..self.stats.clone()
-                }));
-            }
-            Message::Event {
-                ticket,
-                from,
-                reply,
-            } => self.journal.ask(ticket, from, reply),
-            Message::Change(parameters, reply) => {
-                parameters.change(&mut self.config);
-                if self.stopping.is_none() {
-                    self.apply(Input::DowngradeInterval(self.config.downgrade_interval));
-                }
-                self.syncs.push(reply);
-            }
-            Message::Stop(reply) => self.stop(reply),
-        }
-    }
-
-    /// A token of a hold that has moved.
-    fn let_go(&mut self, token: HoldToken<I, T>) {
-        match token {
-            // Its word or its cell counts one less; if it was the last, we send ourselves a message.
-            HoldToken::Pinned(pin) => drop(pin),
-            HoldToken::Counted(mut counted) => {
-                counted.settled = true;
-                let released = Some(counted.since.clone());
-                self.apply(Input::Held(HoldChange {
-                    key: counted.key,
-                    acquired: None,
-                    released,
-                }));
-            }
-        }
-    }
-
     fn apply(&mut self, input: Input<I, T>) {
         self.state.apply(input, &mut self.board, &mut self.effects);
     }
@@ -442,64 +265,6 @@ impl<I: CollectionId, T: Time> Engine<I, T> {
         tracing::error!(%by, "another controller has taken over");
         self.line.stop(StopReason::Fenced { by });
         self.board.close_all();
-    }
-
-    fn stop(&mut self, reply: Answer<(), StopError>) {
-        match &mut self.stopping {
-            Some(stopping) => stopping.replies.push(reply),
-            None => {
-                tracing::debug!("stopping");
-                // From now on clients send nothing more; what they have sent is still obeyed.
-                self.line.stop(StopReason::Stopped);
-                let now = self.started.elapsed();
-                let deadline = now.saturating_add(self.config.stop_within);
-                self.stopping = Some(Stopping {
-                    deadline,
-                    replies: vec![reply],
-                });
-                // What is wished from now on does not wait either.
-                self.apply(Input::DowngradeInterval(Duration::ZERO));
-                self.apply(Input::Flush);
-            }
-        }
-    }
-
-    fn is_over(&self, now: Duration) -> bool {
-        self.stopping.as_ref().is_some_and(|stopping| {
-            now >= stopping.deadline || (self.receiver.depth() == 0 && self.state.is_durable())
-        })
-    }
-
-    /// The end that was asked for: nothing is accepted any more, and what was is obeyed.
-    fn finish(&mut self) {
-        self.receiver.close();
-        let before = self.receiver.received();
-        while let Some(message) = self.receiver.pop() {
-            self.receive(message);
-        }
-        self.settle();
-        self.measure(self.receiver.received() - before, Duration::ZERO);
-        self.end();
-    }
-
-    /// Nobody is left waiting, and nothing is taken up any more.
-    fn end(&mut self) {
-        self.has_stopped = true;
-        self.receiver.close();
-        self.board.close_all();
-        // Whoever waits hears of it when what leads to him is dropped.
-        while self.receiver.pop().is_some() {}
-        self.replies.abandon();
-        self.journal.abandon();
-        let outcome = match (self.line.fenced_by(), self.state.downgrades().behind) {
-            (Some(by), _) => Err(StopError::Stopped(StopReason::Fenced { by })),
-            (None, 0) => Ok(()),
-            (None, shards) => Err(StopError::Unwritten { shards }),
-        };
-        let stopping = self.stopping.take().into_iter();
-        for reply in stopping.flat_map(|stopping| stopping.replies) {
-            let _ = reply.send(outcome);
-        }
     }
 
     fn turned(&mut self) -> Turned {

@@ -83,6 +83,7 @@ impl<I: CollectionId, T: Time> Replies<I, T> {
             (Reply::Waited(reply), Answer::Waited(outcome)) => drop(reply.send(outcome)),
             (Reply::Frontiers(reply), Answer::Frontiers(outcome)) => drop(reply.send(outcome)),
             (Reply::Explained(reply), Answer::Explained(outcome)) => drop(reply.send(outcome)),
+            (Reply::Holds(reply), Answer::Holds(holds)) => drop(reply.send(Ok(holds))),
             (_, answer) => unreachable!("{answer:?} answers something else than was asked"),
         }
     }

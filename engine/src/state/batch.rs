@@ -101,7 +101,7 @@ impl<I: CollectionId, T: Time> State<I, T> {
         new.policy
             .try_since_for(&Upper::minimum(), &Since::minimum())?;
         if let Some(shard) = new.shard {
-            if self.durability.last.contains_key(&shard) {
+            if self.durability.last.has(shard) {
                 return Err(Refusal::ShardGone(shard));
             }
             if let Some(owner) = self.opening_on(shard) {

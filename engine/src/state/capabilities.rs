@@ -110,6 +110,16 @@ impl<T: Time> Capabilities<T> {
         }
     }
 
+    /// Counts no more what is not `kept`.
+    pub(crate) fn retain(&mut self, kept: impl Fn(&T) -> bool) {
+        let mut rest = Capabilities::new();
+        for (time, count) in self.iter().filter(|(time, _)| kept(time)) {
+            let count = i64::try_from(count).expect("each was counted by itself");
+            rest.count(time, count);
+        }
+        *self = rest;
+    }
+
     /// The frontier of all counted times.
     #[inline]
     pub(crate) fn frontier(&self) -> Since<T> {

@@ -12,6 +12,7 @@ use crate::policy::ReadPolicy;
 
 use super::capabilities::Capabilities;
 use super::graph::Links;
+use super::lapse::Floor;
 
 /// One incarnation of a collection, from its creation until its since is empty.
 #[derive(Debug)]
@@ -32,6 +33,8 @@ pub(crate) struct Collection<I, T> {
     pub(crate) policy: Option<ReadPolicy<T>>,
     /// Slots. None occurs twice; empty once the collection is sealed.
     pub(crate) dependencies: SmallVec<[u32; 2]>,
+    /// Holds that are counted one by one, whatever they hold.
+    pub(crate) holds: u32,
     /// How many collections have this one among their `dependencies`.
     pub(crate) dependents: u32,
     pub(crate) links: Links,
@@ -46,6 +49,8 @@ pub(crate) struct Collection<I, T> {
     pub(crate) shard: Option<ShardId>,
     /// Others have the shard too, or had it.
     pub(crate) shared: bool,
+    /// A lease has lapsed by which it was kept readable; boxed, for that is rare.
+    pub(crate) floor: Option<Box<Floor<T>>>,
     pub(crate) version: u64,
     pub(crate) id: I,
 }
@@ -98,6 +103,20 @@ impl<I, T: Time> Collection<I, T> {
             });
         }
         Ok(())
+    }
+
+    /// From when on it can be read, a lease that has lapsed in this turn included.
+    pub(crate) fn readable(&self) -> Since<T> {
+        match &self.floor {
+            Some(floor) => self.since.join(&floor.since),
+            None => self.since.clone(),
+        }
+    }
+
+    /// Whether a hold's time counts: false where it was revoked.
+    pub(crate) fn counts(&self, time: &T) -> bool {
+        let floor = self.floor.as_ref();
+        floor.is_none_or(|floor| floor.since.can_read(time))
     }
 
     pub(crate) fn is_dropped(&self) -> bool {

@@ -18,6 +18,7 @@ use super::{Named, State, answer};
 pub(super) enum Question<I> {
     Frontiers(Vec<I>),
     Explain(I),
+    Holds(Vec<I>),
 }
 
 impl<I: CollectionId, T: Time> State<I, T> {
@@ -35,6 +36,7 @@ impl<I: CollectionId, T: Time> State<I, T> {
                 return self.questions.push((ticket, Question::Frontiers(ids)));
             }
             Command::Explain(id) => return self.questions.push((ticket, Question::Explain(id))),
+            Command::Holds(ids) => return self.questions.push((ticket, Question::Holds(ids))),
             Command::Drop(ids) => Answer::Dropped(self.drop_collections(&ids)),
             Command::SetPolicies(policies) => Answer::PoliciesSet(self.set_policies(policies)),
             Command::ReportUppers(uppers) => Answer::UppersReported(self.report_uppers(uppers)),
@@ -153,9 +155,7 @@ impl<I: CollectionId, T: Time> State<I, T> {
             .map(|(target, start)| self.grant(target, start))
             .collect::<Result<Vec<_>, _>>()?;
         for Granted { key, since, .. } in &granted {
-            for time in since.frontier().iter() {
-                self.held.update((key.slot, time.clone()), 1);
-            }
+            self.count_hold(key.slot, since.clone(), 1);
         }
         Ok(granted)
     }
@@ -175,11 +175,11 @@ impl<I: CollectionId, T: Time> State<I, T> {
         if collection.is_dropped() {
             return Err(AcquireError::Dropped(id));
         }
+        let since = collection.readable();
         let since = match start {
-            Start::Earliest => collection.since.clone(),
-            Start::At(at) if PartialOrder::less_equal(&collection.since, &at) => at,
+            Start::Earliest => since,
+            Start::At(at) if PartialOrder::less_equal(&since, &at) => at,
             Start::At(_) => {
-                let since = collection.since.clone();
                 return Err(AcquireError::TooEarly {
                     collection: id,
                     since,
@@ -205,6 +205,7 @@ impl<I: CollectionId, T: Time> State<I, T> {
                 match question {
                     Question::Frontiers(ids) => Answer::Frontiers(self.frontiers(&ids)),
                     Question::Explain(id) => Answer::Explained(self.explain(id, readers)),
+                    Question::Holds(ids) => Answer::Holds(self.holds(&ids, readers)),
                 },
             ));
         }

@@ -27,6 +27,8 @@ pub(super) struct Opening<I, T> {
     pub(super) held: Vec<(Key, Since<T>)>,
     /// How far shards were written in the meantime.
     pub(super) uppers: BTreeMap<ShardId, Upper<T>>,
+    /// From when on shards can be read whose leases have lapsed in the meantime.
+    lapsed: BTreeMap<ShardId, Since<T>>,
 }
 
 impl<I, T: Time> Opening<I, T> {
@@ -40,6 +42,12 @@ impl<I, T: Time> Opening<I, T> {
         if PartialOrder::less_equal(upper, reported) {
             upper.clone_from(reported);
         }
+    }
+
+    /// The lease of a shard has lapsed while it was being opened.
+    pub(super) fn lapsed(&mut self, shard: ShardId, since: &Since<T>) {
+        let lapsed = self.lapsed.entry(shard).or_insert_with(Since::minimum);
+        *lapsed = lapsed.join(since);
     }
 }
 
@@ -84,6 +92,7 @@ impl<I: CollectionId, T: Time> State<I, T> {
                 batch,
                 held,
                 uppers: BTreeMap::new(),
+                lapsed: BTreeMap::new(),
             },
         );
         effects.push(Effect::OpenShards(number, shards));
@@ -104,12 +113,17 @@ impl<I: CollectionId, T: Time> State<I, T> {
             batch,
             held,
             uppers,
+            lapsed,
         } = opening;
         for (shard, outcome) in &mut outcomes {
-            if let (Ok(opened), Some(upper)) = (outcome, uppers.get(shard))
+            let Ok(opened) = outcome else { continue };
+            if let Some(upper) = uppers.get(shard)
                 && PartialOrder::less_equal(&opened.upper, upper)
             {
                 opened.upper.clone_from(upper);
+            }
+            if let Some(since) = lapsed.get(shard) {
+                opened.since = opened.since.join(since);
             }
         }
         for new in &batch.descriptions {
@@ -130,6 +144,10 @@ impl<I: CollectionId, T: Time> State<I, T> {
             (None, Err(refusals)) => effects.push(refused(ticket, refusals)),
         }
         for (key, since) in held {
+            if since.is_gone() {
+                // A lease has lapsed, and nothing was left.
+                continue;
+            }
             let dependency = self.alive_mut(key).expect("the batch held it");
             dependency.capabilities.remove(&since);
             self.push(key.slot);
@@ -158,7 +176,7 @@ impl<I: CollectionId, T: Time> State<I, T> {
             let sharers: Vec<u32> = self.sharers(shard).collect();
             for slot in sharers {
                 let collection = self.at_mut(slot);
-                let since = collection.since.clone();
+                let since = collection.readable();
                 collection.capabilities.add(&since);
                 held.push((collection.key, since));
             }
@@ -234,7 +252,7 @@ impl<I: CollectionId, T: Time> State<I, T> {
                     .map_or_else(Since::minimum, |found| found.implied.clone()),
             };
             // Storage may have been asked for all that others plan.
-            let planned = new.shard.and_then(|shard| self.planned(shard));
+            let planned = new.shard.and_then(|shard| self.readable(shard));
             match start(new, outcome.map_err(Refusal::Storage), planned, implied) {
                 Ok(start) => starts[place] = Some(start),
                 Err(refusal) => refusals.push((new.id, refusal)),
@@ -306,6 +324,7 @@ impl<I: CollectionId, T: Time> State<I, T> {
             durable_since,
             policy: Some(new.policy),
             dependencies,
+            holds: 0,
             dependents: 0,
             links: Links::new(rank),
             wish: Wish::Granted,
@@ -314,6 +333,7 @@ impl<I: CollectionId, T: Time> State<I, T> {
             watched: false,
             shard: new.shard,
             shared: false,
+            floor: None,
             version: 0,
             id: new.id,
         };

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::mem;
 use std::time::Duration;
 
-use crate::frontier::{Since, Time};
+use crate::frontier::Time;
 use crate::id::{Key, ShardId};
 use crate::storage::SinceWish;
 
 use super::collection::Wish;
 use super::downgrades::Downgrades;
+use super::last_wishes::{LastWishes, Stage};
 
 /// The first wait after storage has failed; doubled with every failure that follows.
 pub(crate) const RETRY_MIN: Duration = Duration::from_millis(100);
@@ -35,32 +36,11 @@ pub(crate) struct Durability {
     /// is queued then.
     retries: BTreeMap<Duration, Vec<Key>>,
     /// Shards of collections that are gone, until the empty since is durable.
-    pub(crate) last: BTreeMap<ShardId, Last>,
-    /// Some of `last` is to be asked for at this time.
-    last_at: Option<Duration>,
+    pub(crate) last: LastWishes,
     failures: u32,
     /// Requests to storage that are not answered.
     pub(crate) requests: usize,
     downgrades: Downgrades,
-}
-
-/// The wish of a shard to be given up.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Last {
-    pub(crate) key: Key,
-    pub(crate) stage: Stage,
-    failed: bool,
-}
-
-/// How far the wish of a shard to be given up has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stage {
-    /// It is asked for soon.
-    Waiting,
-    /// An older wish of the shard is under way: it is asked for right after.
-    Behind,
-    /// It is under way.
-    Asked,
 }
 
 impl Durability {
@@ -71,8 +51,7 @@ impl Durability {
             flush_at: None,
             flushed_at: None,
             retries: BTreeMap::new(),
-            last: BTreeMap::new(),
-            last_at: None,
+            last: LastWishes::default(),
             failures: 0,
             requests: 0,
             downgrades: Downgrades::default(),
@@ -163,34 +142,26 @@ impl Durability {
             Wish::Granted | Wish::Queued => Stage::Waiting,
             Wish::Asked | Wish::AskedAndQueued => Stage::Behind,
         };
-        let failed = false;
-        self.last.insert(shard, Last { key, stage, failed });
-        if stage == Stage::Waiting {
-            self.last_at = Some(now);
-        }
+        self.last.add(shard, key, stage, now);
     }
 
     /// Storage has answered for a shard whose collection is gone: only the empty since is enough.
     /// After another one, it is asked for now; where storage has failed, later.
     pub(crate) fn answered_gone(&mut self, shard: ShardId, granted: bool, now: Duration) {
-        let Some(last) = self.last.get_mut(&shard) else {
+        let Some(is_last) = self.last.answered(shard, granted) else {
             return;
         };
-        let is_last = last.stage == Stage::Asked;
-        last.stage = Stage::Waiting;
-        last.failed |= is_last && !granted;
         self.downgrades.answered(granted, !is_last);
         if granted && is_last {
-            self.last.remove(&shard);
             return;
         }
         let at = if granted { now } else { self.retry_at(now) };
-        self.last_at = Some(self.last_at.map_or(at, |earlier| earlier.min(at)));
+        self.last.ask_at(at);
     }
 
     /// When storage is next to be asked, if there is nothing new.
     pub(crate) fn next_at(&self) -> Option<Duration> {
-        let all = [self.flush_at, self.next_retry(), self.last_at];
+        let all = [self.flush_at, self.next_retry(), self.last.next_at()];
         all.into_iter().flatten().min()
     }
 
@@ -232,23 +203,11 @@ impl Durability {
 
     /// Asks for the empty since of shards that were given up, if that is due.
     pub(crate) fn ask_last<T: Time>(&mut self, now: Duration) -> Vec<SinceWish<T>> {
-        if self.last_at.is_none_or(|at| at > now) {
-            return Vec::new();
-        }
-        self.last_at = None;
         let mut wishes = Vec::new();
-        let mut failed = Vec::new();
-        for (&shard, last) in &mut self.last {
-            if last.stage == Stage::Waiting {
-                last.stage = Stage::Asked;
-                failed.push(last.failed);
-                let (key, since) = (last.key, Since::gone());
-                wishes.push(SinceWish { key, shard, since });
-            }
+        for (wish, again) in self.last.ask(now) {
+            self.downgrades.asked(again);
+            wishes.push(wish);
         }
-        failed
-            .into_iter()
-            .for_each(|again| self.downgrades.asked(again));
         self.requests += usize::from(!wishes.is_empty());
         wishes
     }
@@ -266,9 +225,7 @@ impl Durability {
         if !retries.is_empty() {
             self.retries.insert(now, retries);
         }
-        if self.last.values().any(|last| last.stage == Stage::Waiting) {
-            self.last_at = Some(now);
-        }
+        self.last.hurry(now);
     }
 
     /// Storage has answered a request; `failed` if it could not write something.
@@ -294,17 +251,7 @@ impl Durability {
             self.queued.is_empty() || self.flush_at.is_some(),
             "the queue of wishes is forgotten"
         );
-        let waiting = self.last.iter();
-        let waiting = waiting.filter(|(_, last)| last.stage == Stage::Waiting);
-        let waiting: Vec<_> = waiting.map(|(shard, _)| shard).collect();
-        assert!(
-            waiting.is_empty() || self.last_at.is_some(),
-            "the last wishes of {waiting:?} are forgotten"
-        );
-        assert!(
-            waiting.len() == self.last.len() || self.requests > 0,
-            "last wishes wait for an answer to nothing"
-        );
+        self.last.check(self.requests > 0);
         self.downgrades.check();
     }
 }

@@ -6,7 +6,7 @@ use crate::command::LookupError;
 use crate::effect::Readers;
 use crate::explanation::{Cause, Explanation};
 use crate::frontier::{Since, Time};
-use crate::id::CollectionId;
+use crate::id::{CollectionId, Key};
 
 use super::State;
 
@@ -31,7 +31,7 @@ impl<I: CollectionId, T: Time> State<I, T> {
         let retired = self
             .retired
             .iter()
-            .filter(|(_, (key, _))| *key == collection.key);
+            .filter(|(_, (key, since))| *key == collection.key && !since.is_gone());
         causes.extend(retired.map(|(cell, (_, since))| Cause::Pins {
             since: since.clone(),
             holds: readers.pins(*cell),
@@ -57,5 +57,19 @@ impl<I: CollectionId, T: Time> State<I, T> {
             frontiers: collection.frontiers(),
             causes,
         })
+    }
+    /// How many holds collections have; none for those that are not there. Walks all retired cells.
+    pub(super) fn holds(&self, ids: &[I], readers: &impl Readers<I, T>) -> Vec<Option<u64>> {
+        let mut retired = BTreeMap::<Key, u64>::new();
+        for (cell, (key, _)) in &self.retired {
+            *retired.entry(*key).or_default() += readers.pins(*cell);
+        }
+        let holds = |id: &I| {
+            let collection = self.by_id(*id)?;
+            let key = collection.key;
+            let retired = retired.get(&key).copied().unwrap_or_default();
+            Some(u64::from(collection.holds) + retired + readers.current_pins(key))
+        };
+        ids.iter().map(holds).collect()
     }
 }

@@ -10,7 +10,7 @@ use crate::id::{CollectionId, Key, ShardId};
 
 use super::collection::Wish;
 use super::create::Opening;
-use super::durability::Stage;
+use super::last_wishes::Stage;
 use super::{Named, State};
 
 impl<I: CollectionId, T: Time> State<I, T> {
@@ -50,6 +50,16 @@ impl<I: CollectionId, T: Time> State<I, T> {
                 frontier.insert_ref(time);
             }
             assert_eq!(collection.since.frontier(), &frontier, "the since of {id}");
+            // 3: while a hold lives, the since is not past it, unless it was revoked: so what is not
+            // at or after the floor is not counted, and the since is at or after the floor.
+            if let Some(floor) = &collection.floor {
+                assert!(
+                    !floor.is_new && PartialOrder::less_equal(&floor.since, &collection.since),
+                    "{id} is at {}, before {} where its lease has lapsed",
+                    collection.since,
+                    floor.since,
+                );
+            }
             let mut distinct = collection.dependencies.clone();
             distinct.sort_unstable();
             distinct.dedup();
@@ -226,8 +236,7 @@ impl<I: CollectionId, T: Time> State<I, T> {
                 matches!(wish, Wish::Asked | Wish::AskedAndQueued),
             );
         }
-        for last in self.durability.last.values() {
-            let stage = last.stage;
+        for stage in self.durability.last.stages() {
             count(stage != Stage::Asked, stage != Stage::Waiting);
         }
         let counted = self.durability.downgrades();
@@ -266,7 +275,17 @@ impl<I: CollectionId, T: Time> State<I, T> {
             expect(key.slot, since);
         }
         for (key, since) in held {
-            expect(key.slot, &since);
+            // What was revoked is not counted, and may be of what is gone.
+            let collection = self.alive(key);
+            assert!(
+                collection.is_some() || self.lost || since.is_gone(),
+                "{key:?} is held and not there"
+            );
+            if let Some(collection) = collection {
+                let times = since.into_frontier().into_iter();
+                let counted = times.filter(|time| collection.counts(time));
+                expect(key.slot, &Since::new(counted.collect()));
+            }
         }
         expected
     }

@@ -52,6 +52,14 @@ impl<I: CollectionId, T: Time> State<I, T> {
         if mem::take(&mut collection.due) {
             follow_policy(collection, &mut self.retired, readers, effects);
         }
+        if let Some(floor) = &mut collection.floor
+            && mem::take(&mut floor.is_new)
+        {
+            // Dependents have moved past it: what is left there are holds, and these are revoked.
+            collection
+                .capabilities
+                .retain(|time| floor.since.can_read(time));
+        }
         let since = collection.capabilities.frontier();
         let moved = since != collection.since;
         // Written to its end, or gone: it needs its inputs no more.
@@ -151,9 +159,18 @@ fn follow_policy<I: CollectionId, T: Time>(
             collection: collection.id,
         }));
     };
-    if !PartialOrder::less_than(&collection.implied, &wanted) {
-        return;
+    if PartialOrder::less_than(&collection.implied, &wanted) {
+        move_implied(collection, wanted, retired, readers);
     }
+}
+
+/// Moves the implied capability to `wanted`, which is later.
+pub(super) fn move_implied<I: CollectionId, T: Time>(
+    collection: &mut Collection<I, T>,
+    wanted: Since<T>,
+    retired: &mut BTreeMap<Cell, (Key, Since<T>)>,
+    readers: &mut impl Readers<I, T>,
+) {
     let key = collection.key;
     // Before the since may pass it: who took a pin until now holds the old frontier.
     let pinned = if wanted.is_gone() {

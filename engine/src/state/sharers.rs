@@ -26,9 +26,21 @@ impl<I: CollectionId, T: Time> State<I, T> {
 
     /// What the living collections plan that have this shard; none if there are none.
     pub(super) fn planned(&self, shard: ShardId) -> Option<Since<T>> {
-        let mut sinces = self.sharers(shard).map(|slot| &self.at(slot).since);
-        let first = sinces.next()?.clone();
-        Some(sinces.fold(first, |planned, since| planned.meet(since)))
+        self.meet(shard, |sharer| sharer.since.clone())
+    }
+
+    /// From when on all of them can be read, leases that have lapsed in this turn included.
+    pub(super) fn readable(&self, shard: ShardId) -> Option<Since<T>> {
+        self.meet(shard, Collection::readable)
+    }
+
+    fn meet(
+        &self,
+        shard: ShardId,
+        since: impl Fn(&Collection<I, T>) -> Since<T>,
+    ) -> Option<Since<T>> {
+        let sinces = self.sharers(shard).map(|slot| since(self.at(slot)));
+        sinces.reduce(|meet, since| meet.meet(&since))
     }
 
     /// Whose wish it is by now: the collection that asked, or the one that took it over.
@@ -72,14 +84,16 @@ impl<I: CollectionId, T: Time> State<I, T> {
         sharers.retain(|id| *id != gone.id);
         if sharers.is_empty() {
             self.by_shard.remove(&shard);
+        }
+        if !self.is_joined(shard) {
+            // Who is just being created on it, after a lease has lapsed, will find it gone.
             self.shared.remove(&shard);
             let durability = &mut self.durability;
             return durability.queue_last(shard, gone.key, gone.wish, self.now);
         }
         if carried {
             let next = self.sharers(shard).next();
-            // Nobody goes while another one is being created on the shard.
-            let next = next.expect("who has the shard is alive");
+            let next = next.expect("somebody alive has the shard");
             let (key, wish) = (self.at(next).key, gone.wish);
             self.at_mut(next).wish = wish;
             if wish == Wish::Queued {
@@ -132,15 +146,19 @@ impl<I: CollectionId, T: Time> State<I, T> {
     /// A batch in which somebody is just being created on this shard has to know how far it is
     /// written.
     pub(super) fn written_while_opening(&mut self, shard: ShardId, reported: &Upper<T>) {
+        if let Some(batch) = self.opening_batch(shard) {
+            let opening = self.opening.get_mut(&batch).expect("it reserves its ids");
+            opening.written(shard, reported);
+        }
+    }
+    /// The batch in which somebody is just being created on this shard.
+    pub(super) fn opening_batch(&self, shard: ShardId) -> Option<u64> {
         let ids = self.by_shard.get(&shard).into_iter().flatten();
-        let batch = ids.filter_map(|id| match self.by_id.get(id) {
+        let mut batches = ids.filter_map(|id| match self.by_id.get(id) {
             Some(Named::Opening(batch)) => Some(*batch),
             Some(Named::Slot(_)) | None => None,
         });
         // There is one at most.
-        if let Some(batch) = { batch }.next() {
-            let opening = self.opening.get_mut(&batch).expect("it reserves its ids");
-            opening.written(shard, reported);
-        }
+        batches.next()
     }
 }

@@ -38,6 +38,7 @@ impl<I: CollectionId, T: Time> State<I, T> {
             }
             StorageReport::Fenced(by) => self.fenced(by, effects),
             StorageReport::UppersAdvanced(uppers) => self.shards_written(&uppers, effects),
+            StorageReport::Lapsed(sinces) => self.leases_lapsed(&sinces, readers, effects),
         }
     }
 

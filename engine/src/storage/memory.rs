@@ -84,6 +84,19 @@ impl<T: Time> MemoryStorage<T> {
         Ok(())
     }
 
+    /// Moves a shard on to `since` at least, and tells the engine that has opened it that its lease
+    /// has lapsed, as storage does that holds by leases.
+    pub fn lapse(&self, shard: ShardId, since: &Since<T>) {
+        let mut shards = self.shared.lock();
+        let entry = shards.shard(shard);
+        entry.since = entry.since.join(since);
+        let (since, reports) = (entry.since.clone(), entry.reports.clone());
+        drop(shards);
+        if let Some(reports) = reports {
+            reports.lapsed(vec![(shard, since)]);
+        }
+    }
+
     /// Where a shard is, if it was ever opened or written.
     pub fn shard(&self, shard: ShardId) -> Option<OpenedShard<T>> {
         let shards = self.shared.lock();

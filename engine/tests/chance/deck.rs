@@ -28,9 +28,10 @@ pub(super) enum Act {
     Answer,
     Written,
     ShardMoved,
+    Lapsed,
 }
 
-const ALL: [(Act, usize); 24] = [
+const ALL: [(Act, usize); 25] = [
     (Act::Create, 12),
     (Act::Drop, 5),
     (Act::Policy, 6),
@@ -55,6 +56,7 @@ const ALL: [(Act, usize); 24] = [
     (Act::Answer, 9),
     (Act::Written, 4),
     (Act::ShardMoved, 1),
+    (Act::Lapsed, 2),
 ];
 
 /// Each act as often as it may be drawn; each seed has its own liking.

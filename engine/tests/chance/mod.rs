@@ -104,6 +104,7 @@ impl<T: ChanceTime> Chance<T> {
                 format!("cancel {}", self.one_of(&waits)?)
             }
             Act::Ask if self.rng.bool() => format!("explain {}", self.id()),
+            Act::Ask if self.rng.bool() => format!("holds {}", self.some(4, |c| c.id().into())),
             Act::Ask => format!("frontiers {}", self.some(1, |c| c.id().into())),
             Act::After => {
                 let ms = [1, 50, 100, 200, 500, 1_000, 3_000];
@@ -146,6 +147,17 @@ impl<T: ChanceTime> Chance<T> {
                     _ => self.later(&upper),
                 };
                 format!("written {shard}={}", show(&upper))
+            }
+            Act::Lapsed => {
+                let lapsed = (0..self.rng.usize(1..=3)).map(|_| {
+                    let shard = self.shard()?;
+                    // Mostly past what is held.
+                    let known = self.world.truth.planned(shard);
+                    let since = self.world.storage.shards[&shard].since.clone();
+                    let since = known.filter(|_| self.rng.u32(..4) > 0).unwrap_or(since);
+                    Some(format!("{shard}={}", show(&self.later(&since))))
+                });
+                format!("lapsed {}", lapsed.collect::<Option<Vec<_>>>()?.join(" "))
             }
             Act::ShardMoved => {
                 let shard = self.shard()?;

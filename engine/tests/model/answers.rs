@@ -27,6 +27,7 @@ pub(super) enum Asked<T> {
     Wait(String),
     Frontiers(Vec<char>),
     Explain(char),
+    Holds(Vec<char>),
     /// Nothing but yes or no.
     Other,
 }
@@ -57,6 +58,7 @@ impl<T: TestTime> World<T> {
             }
             (Asked::Frontiers(ids), Answer::Frontiers(found)) => self.told(&ids, found.ok()),
             (Asked::Explain(id), Answer::Explained(found)) => self.explained(id, found.ok()),
+            (Asked::Holds(ids), Answer::Holds(found)) => return self.counted_holds(&ids, &found),
             (Asked::Acquire(..), Answer::Acquired(Err(_)))
             | (
                 Asked::Other,
@@ -131,6 +133,19 @@ impl<T: TestTime> World<T> {
         for (found, (generation, _)) in found.into_iter().flatten().zip(alive.into_iter().flatten())
         {
             assert_eq!(found, self.board.shown[&generation].frontiers);
+        }
+    }
+
+    /// Each hold is counted once, wherever it is on its way: messages that are not delivered yet
+    /// have not counted anything.
+    fn counted_holds(&self, ids: &[char], found: &[Option<u64>]) {
+        for (id, found) in ids.iter().zip(found) {
+            let expected = self.truth.by_id(*id).map(|(generation, _)| {
+                let ledger = self.ledger.iter();
+                let counted = ledger.filter(|(key, _)| key.generation() == generation);
+                counted.count() as u64 + self.board.pins_of(generation)
+            });
+            assert_eq!(*found, expected, "the holds of {id}");
         }
     }
 

@@ -62,9 +62,9 @@ impl<T: TestTime> World<T> {
         }
     }
 
-    /// Whoever holds a time can read it.
+    /// Whoever holds a time can read it, unless a lease has lapsed on which that relied.
     fn check_holds(&self) {
-        for (name, hold) in &self.holds {
+        for (name, hold) in self.holds.iter().filter(|(_, hold)| !hold.may_be_lost) {
             let generation = hold.key.generation();
             let shown = &self.board.shown[&generation];
             // A hold at the empty frontier keeps nothing.

@@ -14,6 +14,8 @@ pub(crate) struct Hold<T> {
     pub(crate) since: Antichain<T>,
     /// The cell of a pin; none: counted by the owner.
     cell: Option<u32>,
+    /// A lease has lapsed on which it, or what it was, relied.
+    pub(crate) may_be_lost: bool,
 }
 
 /// What a hold sends, and owns until it is received: first it is counted, then let go.
@@ -33,6 +35,12 @@ pub(crate) struct Wait<T> {
     pub(super) answer: Option<String>,
 }
 
+impl<T> Message<T> {
+    pub(super) fn key(&self) -> Key {
+        self.key
+    }
+}
+
 impl<T: TestTime> World<T> {
     /// Takes a hold at the implied capability. False if the collection is closed.
     pub(super) fn pin(&mut self, name: &str, id: char) -> bool {
@@ -47,6 +55,7 @@ impl<T: TestTime> World<T> {
                 key,
                 since,
                 cell: Some(cell),
+                may_be_lost: false,
             },
         );
         true
@@ -62,6 +71,7 @@ impl<T: TestTime> World<T> {
                 key,
                 since,
                 cell: None,
+                may_be_lost: false,
             },
         );
     }
@@ -94,6 +104,7 @@ impl<T: TestTime> World<T> {
         assert_eq!(hold.key, other.key, "clients refuse to merge these");
         let before = hold.clone();
         hold.since.extend(other.since.iter().cloned());
+        hold.may_be_lost |= other.may_be_lost;
         hold.cell = None;
         let meet = hold.since.clone();
         self.send(before.key, Some(meet), Some(before));

@@ -22,13 +22,14 @@ impl<T: TestTime> World<T> {
     /// acquire h a F, g b earliest          counted by the owner; `a!`: by key
     /// pin h a         clone g h    move h F    merge h g    release h
     /// wait w a upper:F | since:F | change  cancel w
-    /// frontiers a b   explain a
+    /// frontiers a b   explain a            holds a b
     /// messages wait | flow   deliver [n]   freed [n]            what holds have sent
     /// stray a F       stray a! F           a release of the incarnation before, of this one
     /// storage waits | works                 answer [at:n] [fail | lost | fenced [shard ..]]
     /// fenced                                another controller is in charge, of epoch 7
     /// shard N since:F upper:F              how it is found; or how somebody else moves it
     /// answers any                          what is refused need not be expected
+    /// lapsed N=F M=F                        leases have lapsed: the shards are there, or further
     /// written N=F     after MS     flush   interval MS | max
     /// ```
     pub(crate) fn command(&mut self, text: &str, expected: Option<&str>) {
@@ -70,6 +71,10 @@ impl<T: TestTime> World<T> {
             ("explain", [of]) => {
                 self.ask(Command::Explain(id(of)), Asked::Explain(id(of)), expected);
             }
+            ("holds", ids) => {
+                let ids: Vec<_> = ids.iter().copied().map(id).collect();
+                self.ask(Command::Holds(ids.clone()), Asked::Holds(ids), expected);
+            }
             ("messages", [how]) => self.messages_flow = *how == "flow",
             ("deliver", []) => self.deliver_all(),
             ("deliver", [count]) => (0..number(count)).for_each(|_| self.deliver()),
@@ -86,6 +91,10 @@ impl<T: TestTime> World<T> {
             ("written", [written]) => {
                 let (shard, upper) = assignment(written);
                 self.written(number(shard), frontier(upper));
+            }
+            ("lapsed", all) => {
+                let all = all.iter().map(|text| assignment(text));
+                self.lapsed(all.map(|(shard, since)| (number(shard), frontier(since))));
             }
             ("answers", ["any"]) => self.all_succeeds = false,
             ("after", [ms]) => self.after(Duration::from_millis(number(ms))),

@@ -1,5 +1,6 @@
 //! The expectations of the language.
 
+use timely::PartialOrder;
 use timely::progress::Antichain;
 
 use super::text::{TestTime, id, number, show};
@@ -10,7 +11,7 @@ impl<T: TestTime> World<T> {
     ///
     /// ```text
     /// a since F implied F upper F durable F      a gone      a dropped
-    /// hold h at F                                wait w waits | ok | Gone | Never
+    /// hold h at F     hold h lost | holds        wait w waits | ok | Gone | Never
     /// asked 1=F 2=F | nothing                    events X Y | none     (of the last line)
     /// collections N    waiting N    durable yes | no    next-tick MS | none
     /// ```
@@ -18,6 +19,16 @@ impl<T: TestTime> World<T> {
         let words: Vec<_> = text.split_whitespace().collect();
         match words[..] {
             ["hold", hold, "at", at] => assert_eq!(show(&self.holds[hold].since), at, "{hold}"),
+            ["hold", name, how] => {
+                // As clients find out, without asking anybody.
+                let hold = &self.holds[name];
+                let shown = &self.board.shown[&hold.key.generation()];
+                let since = shown.frontiers.since.frontier();
+                let holds = !shown.removed && PartialOrder::less_equal(since, &hold.since);
+                let found = if holds { "holds" } else { "lost" };
+                assert_eq!(found, how, "{name}");
+                assert!(holds || hold.may_be_lost, "{name} is lost");
+            }
             ["wait", wait, answer] => {
                 let told = self.waits[wait].answer.as_deref();
                 assert_eq!(told.unwrap_or("waits"), answer, "{wait}");

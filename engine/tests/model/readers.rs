@@ -88,6 +88,16 @@ impl<T: TestTime> Board<T> {
         retired.map(|cell| (cell.generation, &cell.since))
     }
 
+    /// All pins that were taken and not given back.
+    pub(crate) fn pins_of(&self, generation: u64) -> u64 {
+        let current = self.shown[&generation].cell;
+        let cells = self.cells.iter().enumerate();
+        let live = cells.filter(|(at, cell)| {
+            cell.generation == generation && (cell.retired || current == Some(*at as u32))
+        });
+        live.map(|(_, cell)| cell.pins).sum()
+    }
+
     /// Where pins are taken; none: closed.
     pub(crate) fn current(&self, generation: u64) -> Option<&Antichain<T>> {
         let cell = self.shown[&generation].cell?;
@@ -178,6 +188,11 @@ impl<T: TestTime> Readers<char, T> for Board<T> {
 
     fn pins(&self, cell: Cell) -> u64 {
         self.cells[cell.0 as usize].pins
+    }
+
+    fn current_pins(&self, key: Key) -> u64 {
+        let cell = self.shown[&key.generation()].cell;
+        cell.map_or(0, |cell| self.cells[cell as usize].pins)
     }
 
     fn publish(&mut self, key: Key, frontiers: Frontiers<T>) {

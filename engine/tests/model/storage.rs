@@ -72,6 +72,13 @@ impl<T: TestTime> Shards<T> {
         self.requests.push_back(Request::Open { batch, found });
     }
 
+    pub(crate) fn is_opening(&self, number: u64) -> bool {
+        self.requests.iter().any(|request| match request {
+            Request::Open { found, .. } => found.iter().any(|(shard, _)| *shard == number),
+            Request::Downgrade(_) => false,
+        })
+    }
+
     /// Answers one request.
     pub(crate) fn answer(&mut self, at: usize, how: &Answering) -> StorageReport<T> {
         let request = self.requests.remove(at).expect("there is such a request");

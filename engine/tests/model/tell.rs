@@ -61,6 +61,13 @@ pub(super) fn tell<T: TestTime>(answer: &Answer<char, T>) -> String {
             causes.sort();
             Some(causes.join(" "))
         }
+        Answer::Holds(found) => {
+            let found = found.iter().map(|holds| match holds {
+                Some(holds) => holds.to_string(),
+                None => String::from("none"),
+            });
+            Some(found.collect::<Vec<_>>().join(" "))
+        }
         Answer::Frontiers(Err(error)) | Answer::Explained(Err(error)) => Some(match error {
             LookupError::UnknownCollection(id) => format!("UnknownCollection({id})"),
             LookupError::Stopped(reason) => stopped(*reason),
@@ -79,6 +86,7 @@ pub(super) fn is_ok<T>(answer: &Answer<char, T>) -> bool {
         Answer::Waited(result) => result.is_ok(),
         Answer::Frontiers(result) => result.is_ok(),
         Answer::Explained(result) => result.is_ok(),
+        Answer::Holds(_) => true,
     }
 }
 
@@ -151,6 +159,9 @@ pub(super) fn event<T: TestTime>(event: &Event<char, T>) -> String {
             show(asked.frontier()),
             show(actual.frontier())
         ),
+        Event::LeaseLapsed { collection, since } => {
+            format!("LeaseLapsed({collection},{})", show(since.frontier()))
+        }
         Event::UpperIncomparable {
             collection,
             reported,

@@ -19,6 +19,8 @@ pub(crate) struct Truth<T> {
     pub(crate) given_up: BTreeSet<u64>,
     /// Those of them where storage has said so: it is storage that refuses them from then on.
     pub(crate) tombstones: BTreeSet<u64>,
+    /// Generations that relied on a lease which has lapsed.
+    pub(crate) lost: BTreeSet<u64>,
 }
 
 #[derive(Clone, Debug)]
@@ -62,6 +64,7 @@ impl<T: TestTime> Truth<T> {
             openings: BTreeMap::new(),
             given_up: BTreeSet::new(),
             tombstones: BTreeSet::new(),
+            lost: BTreeSet::new(),
         }
     }
 
@@ -140,6 +143,47 @@ impl<T: TestTime> Truth<T> {
         for known in sharers.filter(|known| known.shard == Some(shard)) {
             known.durable = known.durable.join(durable);
         }
+    }
+
+    /// The lease of a shard has lapsed: whoever has it can be read from `since` on, and so can all
+    /// that depend on him. Says from when on each.
+    pub(crate) fn lapsed(
+        &mut self,
+        shard: u64,
+        since: &Antichain<T>,
+    ) -> BTreeMap<u64, Antichain<T>> {
+        self.durable(shard, since);
+        let mut moved = BTreeMap::new();
+        let owners = self.alive.iter();
+        let owners = owners.filter(|(_, known)| known.shard == Some(shard));
+        let mut left: Vec<(u64, Antichain<T>)> = owners
+            .map(|(generation, _)| (*generation, since.clone()))
+            .collect();
+        while let Some((generation, since)) = left.pop() {
+            let known = self.alive.get_mut(&generation).expect("it is alive");
+            let later = known.since.join(&since);
+            if later == known.since {
+                continue;
+            }
+            known.implied = known.implied.join(&later);
+            if known.implied.is_empty() {
+                known.policy = None;
+            }
+            known.since.clone_from(&later);
+            self.lost.insert(generation);
+            moved.insert(generation, later.clone());
+            for (of, held) in self.openings.values_mut().flat_map(|o| &mut o.held) {
+                if *of == generation {
+                    *held = held.join(&later);
+                }
+            }
+            let dependents = self.alive.iter();
+            let dependents = dependents.filter(|(_, other)| {
+                !other.upper.is_empty() && other.dependencies.contains(&generation)
+            });
+            left.extend(dependents.map(|(dependent, _)| (*dependent, later.clone())));
+        }
+        moved
     }
 
     /// Shards are being opened: dependencies outside of the batch stay where they are.
@@ -224,9 +268,17 @@ impl<T: TestTime> Truth<T> {
     fn since(&self, generation: u64, kept: &[(u64, Antichain<T>)]) -> Antichain<T> {
         let mut since = self.alive[&generation].implied.clone();
         let opening = self.openings.values().flat_map(|opening| &opening.held);
+        let known = &self.alive[&generation];
         for (of, frontier) in kept.iter().chain(opening) {
             if *of == generation {
-                since.extend(frontier.iter().cloned());
+                // Nobody gets back to what was lost.
+                let left = |time: &&T| known.since.less_equal(time);
+                assert!(
+                    self.lost.contains(&generation) || frontier.iter().all(|time| left(&time)),
+                    "{} is held before its since",
+                    known.id
+                );
+                since.extend(frontier.iter().filter(left).cloned());
             }
         }
         for (dependent, known) in &self.alive {

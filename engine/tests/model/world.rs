@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write;
 use std::time::Duration;
 
+use differential_dataflow::lattice::Lattice;
 use lowwater::{Cell, Effect, Input, Key, ShardId, SinceWish, State, StorageReport, Ticket};
 use timely::PartialOrder;
 use timely::progress::Antichain;
@@ -38,6 +39,8 @@ pub(crate) struct World<T: TestTime> {
     pub(super) storage_works: bool,
     /// While shards are being reported as opened.
     pub(super) opened: Opened<T>,
+    /// Where shards are whose leases have lapsed while they are being opened.
+    lapsed_opening: BTreeMap<u64, Antichain<T>>,
     /// Shards that are being written.
     pub(super) in_flight: BTreeSet<u64>,
     /// Shards whose last write came to nothing.
@@ -77,6 +80,7 @@ impl<T: TestTime> World<T> {
             messages_flow: true,
             storage_works: true,
             opened: Opened::new(),
+            lapsed_opening: BTreeMap::new(),
             in_flight: BTreeSet::new(),
             failed: BTreeSet::new(),
             asked_at: BTreeMap::new(),
@@ -211,9 +215,14 @@ impl<T: TestTime> World<T> {
             self.opened = opened
                 .map(|(shard, found)| {
                     let upper = self.storage.shards[shard].upper.clone();
-                    (*shard, (found.since.clone(), upper))
+                    let lapsed = self.lapsed_opening.get(shard);
+                    let since = lapsed.map_or(found.since.clone(), |to| found.since.join(to));
+                    (*shard, (since, upper))
                 })
                 .collect();
+            for (shard, _) in found {
+                self.lapsed_opening.remove(shard);
+            }
         }
         let report = self.storage.answer(at, how);
         if let StorageReport::Downgraded(outcomes) = &report {
@@ -249,6 +258,34 @@ impl<T: TestTime> World<T> {
         }
         let uppers = vec![(ShardId::new(number.into()), upper.into())];
         self.apply(Input::Storage(StorageReport::UppersAdvanced(uppers)));
+    }
+
+    /// The leases of shards have lapsed, and others have moved them on.
+    pub(super) fn lapsed(&mut self, lapsed: impl Iterator<Item = (u64, Antichain<T>)>) {
+        let mut sinces = Vec::new();
+        for (number, since) in lapsed {
+            let shard = self.storage.shard(number);
+            shard.since = shard.since.join(&since);
+            let since = shard.since.clone();
+            self.lose(number, &since);
+            if self.storage.is_opening(number) {
+                self.lapsed_opening.insert(number, since.clone());
+            }
+            sinces.push((ShardId::new(number.into()), since.into()));
+        }
+        self.apply(Input::Storage(StorageReport::Lapsed(sinces)));
+    }
+
+    /// What the owner knows to be held before `since` may be revoked, and what he does not know yet.
+    fn lose(&mut self, shard: u64, since: &Antichain<T>) {
+        let lost = self.truth.lapsed(shard, since);
+        let under_way: BTreeSet<Key> = self.inbox.iter().map(Message::key).collect();
+        for hold in self.holds.values_mut() {
+            if let Some(since) = lost.get(&hold.key.generation()) {
+                let is_kept = PartialOrder::less_equal(since, &hold.since);
+                hold.may_be_lost |= !is_kept || under_way.contains(&hold.key);
+            }
+        }
     }
 
     pub(super) fn after(&mut self, passed: Duration) {

@@ -4,7 +4,7 @@ use std::io;
 use std::process::ExitCode;
 
 use lowwater_controller::program;
-use lowwater_controller::replay::Sabotage;
+use lowwater_controller::sabotage::Sabotage;
 
 fn main() -> ExitCode {
     let (mut out, mut err) = (io::stdout().lock(), io::stderr());

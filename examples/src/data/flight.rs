@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::airline::{Airport, Carrier};
+use crate::catalog::REGISTERED;
 use crate::minute::{DAY, Minute};
 
 /// How long a flight without a known time in the air is taken to have flown.
@@ -55,6 +56,15 @@ impl Status {
         Self::Cancelled,
     ];
 
+    /// Whether a flight has left that is so: it has a row in `departures` then, and not otherwise.
+    #[must_use]
+    pub const fn has_left(self) -> bool {
+        match self {
+            Self::Airborne | Self::Landed | Self::Diverted => true,
+            Self::Scheduled | Self::Cancelled => false,
+        }
+    }
+
     /// How it is written.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -85,18 +95,12 @@ pub struct FlightRow {
     pub origin: Airport,
     /// How far it has come.
     pub status: Status,
-    /// Known once it has left.
-    pub dep_delay: Option<i16>,
 }
 
 impl Flight {
     /// The row that it has while it is `status`.
     #[must_use]
     pub fn row(&self, status: Status) -> FlightRow {
-        let dep_delay = match status {
-            Status::Scheduled | Status::Cancelled => None,
-            Status::Airborne | Status::Landed | Status::Diverted => self.dep_delay,
-        };
         let Self {
             carrier,
             number,
@@ -108,14 +112,21 @@ impl Flight {
             number,
             origin,
             status,
-            dep_delay,
         }
     }
 
-    /// The minute of its announcement, a day ahead.
+    /// By how much it has left late, if it has left while it is `status`: its row of `departures`.
+    #[must_use]
+    pub fn departed(&self, status: Status) -> Option<i16> {
+        self.dep_delay.filter(|_| status.has_left())
+    }
+
+    /// The minute of its announcement, a day ahead: after the minute in which the table begins.
     #[must_use]
     pub fn announced(&self) -> Minute {
-        Minute::from(self.scheduled).saturating_sub(DAY)
+        Minute::from(self.scheduled)
+            .saturating_sub(DAY)
+            .max(REGISTERED + 1)
     }
 
     /// The minute in which `status` ends, and what it is then; `None` when its row goes away.
@@ -165,7 +176,8 @@ impl TryFrom<Line> for Flight {
     fn try_from(line: Line) -> Result<Self, String> {
         let scheduled = i64::from(line.sched_dep_minute);
         let departed = scheduled + i64::from(line.dep_delay.unwrap_or(0));
-        if departed < 0 || departed < scheduled - DAY.cast_signed() {
+        let first = REGISTERED.cast_signed() + 1;
+        if departed < first.max(scheduled - DAY.cast_signed()) {
             return Err("it left before it was announced".into());
         }
         Ok(Self {

@@ -10,7 +10,7 @@ use crate::oracle::Oracle;
 
 fn compact_all(dataflow: &mut Dataflow<'_>, upper: Minute) {
     for relation in Relation::ALL {
-        let since = Antichain::from_elem(since_asked_for(relation, upper));
+        let since = Antichain::from_elem(since_asked_for(upper));
         dataflow.compact(relation, &since);
     }
 }
@@ -60,15 +60,11 @@ fn the_history_that_is_kept_does_not_grow_with_time() {
 }
 
 #[test]
-fn uppers_are_what_was_written_and_airlines_is_sealed() {
+fn uppers_are_what_was_written() {
     let mut dataflow = replayed(1);
     for relation in Relation::ALL {
         let upper = dataflow.upper(relation);
-        if relation.is_sealed() {
-            assert!(upper.is_empty());
-        } else {
-            assert_eq!(upper, Antichain::from_elem(DAY), "{relation:?}");
-        }
+        assert_eq!(upper, Antichain::from_elem(DAY), "{relation:?}");
     }
 }
 
@@ -102,9 +98,8 @@ fn compacted(updates: &[Update], since: Minute, upper: Minute) -> Vec<Update> {
 /// A replay that is stopped when the collections are compacted to `since` and written up to
 /// `uppers`, and then started again, must come to the same as one that never stopped.
 #[track_caller]
-fn check_restart(since: Minute, uppers: impl Fn(Relation) -> Option<Minute>) {
+fn check_restart(since: Minute, end: impl Fn(Relation) -> Minute) {
     let (written, oracle) = (written(), Oracle::new(year()));
-    let end = |relation| uppers(relation).unwrap_or(Minute::MAX);
     let mut past = Past::none();
     for relation in Relation::ALL {
         let of_one = compacted(&written[relation.index()], since, end(relation));
@@ -113,7 +108,7 @@ fn check_restart(since: Minute, uppers: impl Fn(Relation) -> Option<Minute>) {
         } else {
             of_one
         };
-        past.put(relation, uppers(relation).into_iter().collect(), kept);
+        past.put(relation, Antichain::from_elem(end(relation)), kept);
     }
 
     let mut dataflow = Dataflow::new(year(), &past);
@@ -145,54 +140,35 @@ fn check_restart(since: Minute, uppers: impl Fn(Relation) -> Option<Minute>) {
     }
 }
 
-fn unless_sealed(upper: Minute) -> impl Fn(Relation) -> Option<Minute> {
-    move |relation| (!relation.is_sealed()).then_some(upper)
-}
-
 #[test]
 fn a_restart_goes_on_as_if_nothing_had_happened() {
-    check_restart(DAY + 7, unless_sealed(2 * DAY + 7));
+    check_restart(DAY + 7, |_| 2 * DAY + 7);
 }
 
 #[test]
 fn a_restart_before_anything_was_written_begins_at_the_beginning() {
-    check_restart(0, |_| Some(0));
+    check_restart(0, |_| 0);
+    // The tables are registered, and nothing else has come of it.
+    check_restart(0, |relation| Minute::from(relation.is_table()));
 }
 
 #[test]
 fn a_restart_before_anything_was_forgotten_has_all_of_it() {
-    check_restart(0, unless_sealed(1));
-    check_restart(0, unless_sealed(900));
+    check_restart(0, |_| 2);
+    check_restart(0, |_| 900);
 }
 
 #[test]
 fn what_is_behind_catches_up_and_what_is_ahead_is_not_written_twice() {
     let behind = |which: &'static [Relation]| {
-        move |relation: Relation| match relation {
-            Relation::Airlines => None,
-            relation if which.contains(&relation) => Some(2 * DAY),
-            Relation::Flights
-            | Relation::WeatherRemap
-            | Relation::Weather
-            | Relation::Airborne
-            | Relation::DepartureDelay
-            | Relation::AirborneInRain => Some(2 * DAY + 500),
-        }
+        move |relation: Relation| 2 * DAY + if which.contains(&relation) { 0 } else { 500 }
     };
-    check_restart(DAY, behind(&[Relation::Flights]));
+    check_restart(DAY, behind(&Relation::TABLES));
     check_restart(DAY, behind(&[Relation::Weather]));
     check_restart(DAY, behind(&[Relation::WeatherRemap]));
     check_restart(DAY, behind(&[Relation::Airborne]));
     check_restart(DAY, behind(&Relation::VIEWS));
-    check_restart(0, |relation| match relation {
-        Relation::Flights => Some(600),
-        Relation::Airlines
-        | Relation::WeatherRemap
-        | Relation::Weather
-        | Relation::Airborne
-        | Relation::DepartureDelay
-        | Relation::AirborneInRain => Some(0),
-    });
+    check_restart(0, |relation| if relation.is_table() { 600 } else { 0 });
 }
 
 #[test]

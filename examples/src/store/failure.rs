@@ -4,8 +4,8 @@ use std::io;
 use std::path::PathBuf;
 
 use lowwater::StorageError;
+use lowwater_shard::consensus::ConsensusError;
 use lowwater_shard::consensus::embedded::OpenError;
-use lowwater_shard::consensus::{ConsensusError, Fenced};
 use lowwater_shard::parts::PlaceError;
 
 use crate::catalog::Relation;
@@ -50,9 +50,6 @@ pub enum StoreError {
     /// It does not answer, or what it has cannot be read.
     #[error(transparent)]
     Storage(#[from] StorageError),
-    /// Others keep taking it over.
-    #[error("the store was not taken over: {0}")]
-    Fenced(Fenced),
     /// The rows of a collection cannot be written.
     #[error("{} cannot be written: {why}", .relation.name())]
     Unwritable {

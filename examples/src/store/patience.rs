@@ -17,7 +17,7 @@ const WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// The patience with one request.
 #[derive(Debug, Default)]
-pub(super) struct Patience {
+pub(crate) struct Patience {
     failures: u32,
     /// When it is over.
     over_at: Option<Instant>,
@@ -28,7 +28,7 @@ impl Patience {
     ///
     /// # Errors
     /// The error itself: if it will not pass, or if patience is over.
-    pub(super) async fn wait(&mut self, error: StorageError) -> Result<(), StorageError> {
+    pub(crate) async fn wait(&mut self, error: StorageError) -> Result<(), StorageError> {
         let now = Instant::now();
         let over_at = *self.over_at.get_or_insert(now + PATIENCE);
         if error.kind() == StorageErrorKind::GiveUp || now >= over_at {
@@ -44,7 +44,7 @@ impl Patience {
 ///
 /// # Errors
 /// The last error of `work`.
-pub(super) async fn patiently<X>(
+pub(crate) async fn patiently<X>(
     mut work: impl AsyncFnMut() -> Result<X, StorageError>,
 ) -> Result<X, StorageError> {
     let mut patience = Patience::default();

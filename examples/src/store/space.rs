@@ -2,10 +2,8 @@
 
 use lowwater::StorageError;
 
-use crate::catalog::Relation;
-
 use super::patience::patiently;
-use super::{Store, StoreError, folder};
+use super::{Places, Store, StoreError, folder};
 
 /// How much was written to a store, and how much of it was kept: records and parts, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,11 +29,11 @@ impl Store {
     ///
     /// # Errors
     /// When it does not answer for a while.
-    pub fn held(&self) -> Result<u64, StoreError> {
+    pub fn held(&self, places: &Places) -> Result<u64, StoreError> {
         Ok(self.runtime.block_on(patiently(async || {
             let mut held = self.records.held().await.map_err(StorageError::from)?;
-            for relation in Relation::ALL {
-                let listed = self.shards.parts().list(relation.shard()).await;
+            for shard in places.all() {
+                let listed = self.shards.parts().list(shard).await;
                 let parts = listed.map_err(|error| StorageError::new(error.kind(), error))?;
                 held += parts.iter().map(|part| part.bytes).sum::<u64>();
             }
@@ -48,11 +46,10 @@ impl Store {
     ///
     /// # Errors
     /// When the store does not answer for a while.
-    pub fn tidy(&mut self) -> Result<(), StoreError> {
+    pub fn tidy(&mut self, places: &Places) -> Result<(), StoreError> {
         self.end_upkeep();
         self.runtime.block_on(async {
-            for relation in Relation::ALL {
-                let shard = relation.shard();
+            for shard in places.all() {
                 patiently(async || self.shards.compact(shard).await).await?;
                 patiently(async || self.shards.sweep(shard).await).await?;
             }
@@ -63,9 +60,13 @@ impl Store {
         })
     }
 
-    /// How many bytes of the disk the store takes, if it is one folder that can be looked at.
+    /// Closes the store. How many bytes of the disk it takes then, if it is one folder that can be
+    /// looked at.
     #[must_use]
-    pub fn on_disk(&self) -> Option<u64> {
-        folder::bytes_on_disk(self.folder.as_ref()?).ok()
+    pub fn close(self) -> Option<u64> {
+        let folder = self.folder.clone();
+        // What SQLite keeps beside its file goes when the last one closes it.
+        drop(self);
+        folder::bytes_on_disk(&folder?).ok()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{Read, Seek};
+use std::os::unix::fs::FileExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use super::days::{DAYS, Days};
 
 /// How long anything may take that is waited for.
-const BOUND: Duration = Duration::from_secs(120);
+const BOUND: Duration = Duration::from_secs(300);
 
 /// A replay that is killed and started again.
 pub(crate) struct Replay<'a> {
@@ -51,12 +51,18 @@ impl<'a> Replay<'a> {
     }
 
     pub(crate) fn start(&self) -> Controller {
+        self.start_with(&[])
+    }
+
+    /// Starts it with more options.
+    pub(crate) fn start_with(&self, options: &[&str]) -> Controller {
         let said = tempfile::tempfile().unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_controller"))
             .args(["--days", &DAYS.to_string(), "--step", "3", "--readers", "2"])
             .arg("--data")
             .arg(self.days.folder())
             .args(&self.store)
+            .args(options)
             .stdout(Stdio::null())
             .stderr(said.try_clone().unwrap())
             .spawn()
@@ -130,6 +136,8 @@ impl<'a> Replay<'a> {
             self.check_answer(minute);
         }
         let store = self.open();
+        let places = store.places().unwrap().unwrap();
+        let contents = store.contents(&places).unwrap();
         for relation in Relation::ALL {
             for minute in [
                 since,
@@ -139,7 +147,7 @@ impl<'a> Replay<'a> {
                 upper - 1,
             ] {
                 let expected = Reading::Rows(self.oracle.rows(relation, minute));
-                let read = store.read(relation, minute).unwrap();
+                let read = contents.read(relation, minute).unwrap();
                 assert!(read == expected, "{relation:?} as of {minute}");
             }
         }
@@ -191,6 +199,21 @@ impl Controller {
         self.child.try_wait().unwrap().is_some()
     }
 
+    /// Sends it a signal: `STOP`, `CONT`.
+    pub(crate) fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-s", name, &id]).status();
+        assert!(sent.unwrap().success());
+    }
+
+    /// What it has said to people so far.
+    pub(crate) fn said(&self) -> String {
+        // The place in the file is the child's too.
+        let mut bytes = vec![0; usize::try_from(self.said.metadata().unwrap().len()).unwrap()];
+        self.said.read_exact_at(&mut bytes, 0).unwrap();
+        String::from_utf8(bytes).unwrap()
+    }
+
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -204,10 +227,7 @@ impl Controller {
     /// Waits for its end; gives its exit code, and what it has said to people.
     pub(crate) fn end(mut self) -> (Option<i32>, String) {
         let status = self.status();
-        let mut said = String::new();
-        self.said.rewind().unwrap();
-        self.said.read_to_string(&mut said).unwrap();
-        (status.code(), said)
+        (status.code(), self.said())
     }
 
     fn status(&mut self) -> ExitStatus {

@@ -76,14 +76,13 @@ impl Server {
 
     /// What the controller is told: records in this server, parts in a folder.
     pub(crate) fn options(&self, folder: &TempDir) -> Vec<OsString> {
+        self.options_with(folder.path().join("blobs").into())
+    }
+
+    /// What the controller is told: records in this server, parts there.
+    pub(crate) fn options_with(&self, blobs: OsString) -> Vec<OsString> {
         let address = format!("postgres://postgres@127.0.0.1:{}/postgres", self.port);
-        let blobs = folder.path().join("blobs");
-        vec![
-            "--store".into(),
-            address.into(),
-            "--blobs".into(),
-            blobs.into(),
-        ]
+        vec!["--store".into(), address.into(), "--blobs".into(), blobs]
     }
 
     /// Kills the server as if the machine had: without a word.

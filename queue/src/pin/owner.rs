@@ -111,6 +111,19 @@ impl<S: Shape> Owner<S> {
         self.pins_left(before)
     }
 
+    /// How many pins the current cell of a slot has, at some instant; none where it is closed.
+    ///
+    /// # Panics
+    ///
+    /// The slot is none of ours.
+    pub fn current_pins(&self, slot: Slot) -> u64 {
+        let shown = self.table.place(slot).pins.shown();
+        if shown.is_closed() {
+            return 0;
+        }
+        u64::from(shown.count())
+    }
+
     /// How many pins a retired cell still has, at some instant: for explanations.
     ///
     /// # Panics

@@ -51,7 +51,7 @@ pub(crate) fn flights(count: u64) -> Updates<u64> {
     Updates::new(rows, times, vec![1; count as usize]).unwrap()
 }
 
-/// The same columns, settings and order as in a part.
+/// The same columns, compression and order as in a part.
 pub(crate) fn parquet(updates: &Updates<u64>) -> Bytes {
     let mut fields = updates.rows().schema_ref().fields().to_vec();
     fields.push(Arc::new(Field::new("time", DataType::UInt64, false)));

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use lowwater::{CollectionId, StorageError, StorageErrorKind};
+use lowwater::{CollectionId, StopReason, StorageError, StorageErrorKind};
 
+use crate::consensus::Fenced;
 use crate::log::Log;
 use crate::record::{DataRecord, SchemaRefusal};
 use crate::schema::Schema;
@@ -44,6 +45,9 @@ pub enum AlterError<I> {
     /// Schemas are written by the controller that is in charge.
     #[error(transparent)]
     ReadOnly(#[from] ReadOnly),
+    /// The controller has stopped, as it does when another one has taken over.
+    #[error(transparent)]
+    Stopped(#[from] StopReason),
     /// Trouble.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -56,6 +60,7 @@ impl<I: CollectionId, T: ShardTime> Collections<I, T> {
     ///
     /// If it does not exist, or is none.
     pub fn alter_ingestion(&self, id: I, details: Bytes) -> Result<(), AlterError<I>> {
+        self.runs()?;
         let mut ledger = self.inner.ledger.lock();
         let live = ledger.live(id).ok_or(AlterError::UnknownCollection(id))?;
         let mut description = CollectionDescription::clone(&live.description);
@@ -71,6 +76,7 @@ impl<I: CollectionId, T: ShardTime> Collections<I, T> {
     ///
     /// If one does not exist, or is no ingestion.
     pub fn alter_connections(&self, connections: Vec<(I, Bytes)>) -> Result<(), AlterError<I>> {
+        self.runs()?;
         let mut ledger = self.inner.ledger.lock();
         let mut altered = Vec::with_capacity(connections.len());
         for (id, to) in connections {
@@ -106,6 +112,7 @@ impl<I: CollectionId, T: ShardTime> Collections<I, T> {
         expected: &Schema,
         next: &Schema,
     ) -> Result<(), AlterError<I>> {
+        self.runs()?;
         let driving = self.inner.driving()?;
         let shard = {
             let ledger = self.inner.ledger.lock();
@@ -124,7 +131,7 @@ impl<I: CollectionId, T: ShardTime> Collections<I, T> {
             let registered = driving.transactor.carry_out(&mut log, register).await;
             registered.map_err(|error| match error {
                 CommandError::Refused(refusal) => AlterError::Schema(refusal),
-                CommandError::Fenced(fenced) => fenced_out(fenced).into(),
+                CommandError::Fenced(fenced) => fenced_out(fenced),
                 CommandError::Log(error) => {
                     StorageError::new(StorageErrorKind::GiveUp, error).into()
                 }
@@ -133,14 +140,18 @@ impl<I: CollectionId, T: ShardTime> Collections<I, T> {
         }
         Ok(())
     }
+
+    /// An error, if the engine has stopped.
+    fn runs(&self) -> Result<(), StopReason> {
+        self.inner.client.stopped().map_or(Ok(()), Err)
+    }
 }
 
-fn fenced_out(fenced: crate::consensus::Fenced) -> StorageError {
-    let kind = match fenced.by {
-        Some(fence) => StorageErrorKind::Fenced { by: fence.epoch },
-        None => StorageErrorKind::GiveUp,
-    };
-    StorageError::new(kind, fenced)
+fn fenced_out<I>(fenced: Fenced) -> AlterError<I> {
+    match fenced.by {
+        Some(fence) => StopReason::Fenced { by: fence.epoch }.into(),
+        None => StorageError::new(StorageErrorKind::GiveUp, fenced).into(),
+    }
 }
 
 fn is_kind<I>(

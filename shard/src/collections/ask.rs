@@ -180,9 +180,15 @@ impl<I: CollectionId, T: ShardTime> Collections<I, T> {
     pub fn finalizer_stats(&self) -> FinalizerStats {
         let driving = self.inner.driving.get();
         let stats = driving.map(|driving| driving.finalizer.stats());
+        let stats = stats.unwrap_or_default();
+        let engine = || match self.inner.client.stopped() {
+            Some(StopReason::Fenced { by }) => Some(by),
+            Some(StopReason::Stopped | StopReason::Panicked) | None => None,
+        };
         FinalizerStats {
             pending_commit: self.inner.ledger.lock().pending,
-            ..stats.unwrap_or_default()
+            fenced_by: stats.fenced_by.or_else(engine),
+            ..stats
         }
     }
 }

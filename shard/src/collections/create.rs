@@ -5,14 +5,16 @@ use std::fmt;
 use std::sync::Arc;
 
 use lowwater::{
-    Collection, CollectionId, CreateError, Description, DropError, Refusal, ShardId, Since,
-    StopReason, StorageError,
+    Collection, CollectionId, CreateError, Description, DropError, Key, Refusal, ShardId, Since,
+    StopReason, StorageError, StorageErrorKind,
 };
 
+use crate::tables::{Passed, RegisterFault};
 use crate::time::ShardTime;
 
 use super::description::{CollectionDescription, Kind, KindName, NewCollection};
 use super::ledger::Live;
+use super::register::TableToBe;
 use super::{Collections, Inner};
 
 /// Why a batch of collections was not created: nothing of it was.
@@ -20,7 +22,9 @@ use super::{Collections, Inner};
 pub enum CreateCollectionsError<I, T> {
     /// These ids were refused, each for its reason.
     Refused(Vec<(I, CollectionRefusal<I, T>)>),
-    /// How far the shards of tables are written could not be read.
+    /// The registration time has passed: choose another one.
+    Passed(Passed<T>),
+    /// Tables could not be registered, or looked at.
     Storage(StorageError),
     /// The engine has stopped.
     Stopped(StopReason),
@@ -41,6 +45,12 @@ pub enum CollectionRefusal<I, T> {
     /// A table begins at a time.
     #[error("a table needs a registration time")]
     NoRegistrationTime,
+    /// [Open](Collections::open_tables) the tables first.
+    #[error("the tables are not open")]
+    TablesNotOpen,
+    /// Its shard does not become a table.
+    #[error(transparent)]
+    Registration(#[from] RegisterFault<T>),
     /// There is no such ingestion, neither in the batch nor before it.
     #[error("the ingestion {0} does not exist")]
     UnknownIngestion(I),
@@ -62,6 +72,7 @@ impl<I: fmt::Display, T: fmt::Debug> fmt::Display for CreateCollectionsError<I, 
                     .iter()
                     .try_for_each(|(id, refusal)| write!(f, "; {id}: {refusal}"))
             }
+            CreateCollectionsError::Passed(passed) => passed.fmt(f),
             CreateCollectionsError::Storage(error) => error.fmt(f),
             CreateCollectionsError::Stopped(reason) => reason.fmt(f),
         }
@@ -88,6 +99,17 @@ impl<I: CollectionId, T: ShardTime> From<CreateError<I, T>> for CreateCollection
     }
 }
 
+#[derive(Debug, thiserror::Error)]
+#[error("a lease has lapsed, and a collection of the batch is gone")]
+struct LostMeanwhile;
+
+/// A batch that is checked.
+struct Batch<I, T> {
+    checked: Vec<Checked<I, T>>,
+    /// Tables that are there already, and the same.
+    again: Vec<TableToBe<I>>,
+}
+
 /// A collection that is to be created, with its shard and all that it depends on.
 struct Checked<I, T> {
     new: NewCollection<I, T>,
@@ -99,15 +121,18 @@ impl<I: CollectionId, T: ShardTime> Collections<I, T> {
     /// Creates collections: all of the batch, or none. Gives a handle for each, in the order of the
     /// batch; one that is there already, and is the same, is given as it is.
     ///
-    /// Tables of which nothing is written yet begin at `registered_at`; others keep their since. What
-    /// the collections depend on, by their kinds or because they say so, is there already or in the
-    /// batch, in any order.
+    /// Tables become part of the transactions at `registered_at`, which closes that time for all
+    /// tables; those that are part of them stay so, whatever the time, and if all are, none is closed.
+    /// One of which nothing is written yet begins there; others keep their since. A controller that
+    /// only reads registers nothing. What the collections depend on, by their kinds or because they
+    /// say so, is there already or in the batch, in any order.
     ///
     /// To drop the future gives up the answer, not what was asked.
     ///
     /// # Errors
     ///
-    /// Every id that is refused, each with its reason.
+    /// Every id that is refused, each with its reason. If the registration time has passed, the first
+    /// that has not.
     ///
     /// # Panics
     ///
@@ -123,7 +148,8 @@ impl<I: CollectionId, T: ShardTime> Collections<I, T> {
     }
 
     /// Gives collections up, all of them or none. Their holds and dependents keep them until the
-    /// last one goes.
+    /// last one goes. A table is part of the transactions until then, and is forgotten with the next
+    /// time that is closed after that; [`drop_tables`](Collections::drop_tables) says when.
     ///
     /// # Errors
     ///
@@ -172,9 +198,9 @@ impl<I: CollectionId, T: ShardTime> Inner<I, T> {
         batch: Vec<NewCollection<I, T>>,
     ) -> Result<Vec<Collection<I, T>>, CreateCollectionsError<I, T>> {
         let ids: Vec<I> = batch.iter().map(|new| new.id).collect();
-        let checked = self.check(registered_at.is_some(), batch)?;
+        let Batch { checked, again } = self.check(registered_at.is_some(), batch)?;
         let shards: Vec<ShardId> = checked.iter().map(|checked| checked.shard).collect();
-        let created = self.install(registered_at, checked).await;
+        let created = self.install(registered_at, checked, again).await;
         let mut ledger = self.ledger.lock();
         shards.iter().for_each(|shard| ledger.end_to_create(*shard));
         drop(ledger);
@@ -189,8 +215,19 @@ impl<I: CollectionId, T: ShardTime> Inner<I, T> {
 
     /// One that was there when the batch was checked is not there any more.
     fn gone(&self) -> CreateCollectionsError<I, T> {
-        let reason = self.client.stopped();
-        CreateCollectionsError::Stopped(reason.unwrap_or(StopReason::Stopped))
+        match self.client.stopped() {
+            Some(reason) => CreateCollectionsError::Stopped(reason),
+            None => {
+                let kind = StorageErrorKind::Retry;
+                CreateCollectionsError::Storage(StorageError::new(kind, LostMeanwhile))
+            }
+        }
+    }
+
+    /// The engine still has it: it loses what only a lease kept, once that has lapsed.
+    pub(super) fn has(&self, id: I, key: Key) -> bool {
+        let found = self.client.collection(id);
+        found.is_some_and(|found| found.key() == key)
     }
 
     /// Checks the batch as a whole. What is left of it are those that are new; their shards are
@@ -199,7 +236,8 @@ impl<I: CollectionId, T: ShardTime> Inner<I, T> {
         &self,
         has_time: bool,
         batch: Vec<NewCollection<I, T>>,
-    ) -> Result<Vec<Checked<I, T>>, CreateCollectionsError<I, T>> {
+    ) -> Result<Batch<I, T>, CreateCollectionsError<I, T>> {
+        let are_tables_open = self.tables.set().is_some();
         let mut ledger = self.ledger.lock();
         let mut refusals = Vec::new();
         let mut seen = BTreeSet::new();
@@ -211,18 +249,28 @@ impl<I: CollectionId, T: ShardTime> Inner<I, T> {
             let live = || ledger.live(id).map(|live| &live.description.kind);
             kinds.get(&id).or_else(live)
         };
-        let mut checked = Vec::new();
+        let (mut checked, mut again) = (Vec::new(), Vec::new());
         for new in batch {
             let id = new.id;
-            let refusal = match (seen.insert(id), ledger.live(id)) {
+            let live = ledger.live(id);
+            let live = live.filter(|live| live.dropping || self.has(id, live.key));
+            let refusal = match (seen.insert(id), live) {
                 (false, _) => CollectionRefusal::Repeated,
-                (true, Some(live)) if live.is_same(&new.description) => continue,
+                (true, Some(live)) if live.is_same(&new.description) => {
+                    if new.description.kind == Kind::Table {
+                        again.push((id, live.shard, new.description.schema));
+                    }
+                    continue;
+                }
                 (true, Some(live)) if !live.dropping => CollectionRefusal::OtherDescription,
                 (true, _) => match (ledger.shard_of(id), dependencies(&new, kind_of)) {
                     (None, _) => CollectionRefusal::NoShard,
                     (Some(_), Err(refusal)) => refusal,
                     (Some(_), Ok(_)) if new.description.kind == Kind::Table && !has_time => {
                         CollectionRefusal::NoRegistrationTime
+                    }
+                    (Some(_), Ok(_)) if new.description.kind == Kind::Table && !are_tables_open => {
+                        CollectionRefusal::TablesNotOpen
                     }
                     (Some(shard), Ok(dependencies)) => {
                         checked.push(Checked {
@@ -242,19 +290,20 @@ impl<I: CollectionId, T: ShardTime> Inner<I, T> {
         for checked in &checked {
             ledger.begin_to_create(checked.shard);
         }
-        Ok(checked)
+        Ok(Batch { checked, again })
     }
 
     async fn install(
         &self,
         registered_at: Option<T>,
         batch: Vec<Checked<I, T>>,
+        again: Vec<TableToBe<I>>,
     ) -> Result<BTreeMap<I, Collection<I, T>>, CreateCollectionsError<I, T>> {
-        let tables = batch.iter();
-        let tables = tables.filter(|checked| checked.new.description.kind == Kind::Table);
-        let tables: Vec<ShardId> = tables.map(|checked| checked.shard).collect();
-        let unwritten = self.unwritten(tables).await;
-        let unwritten = unwritten.map_err(CreateCollectionsError::Storage)?;
+        let new = batch.iter().map(|checked| &checked.new);
+        let new = new.zip(batch.iter().map(|checked| checked.shard));
+        let new = new.filter(|(new, _)| new.description.kind == Kind::Table);
+        let new = new.map(|(new, shard)| (new.id, shard, new.description.schema.clone()));
+        let begin = self.register(registered_at, new.collect(), again).await?;
         let mut descriptions = Vec::with_capacity(batch.len());
         let mut whats = Vec::with_capacity(batch.len());
         for Checked {
@@ -270,10 +319,7 @@ impl<I: CollectionId, T: ShardTime> Inner<I, T> {
                 since,
             } = new;
             let mut asked = since;
-            if unwritten.contains(&shard)
-                && let Some(time) = &registered_at
-            {
-                let registered = Since::at(time.clone());
+            if let Some(registered) = begin.get(&shard).cloned().map(Since::at) {
                 asked = Some(asked.map_or(registered.clone(), |asked| asked.join(&registered)));
             }
             let mut engines = Description::new(id, policy)
@@ -305,7 +351,7 @@ impl<I: CollectionId, T: ShardTime> Inner<I, T> {
         Ok(created.collect())
     }
 
-    async fn drop_collections(&self, ids: Vec<I>) -> Result<(), DropError<I>> {
+    pub(super) async fn drop_collections(&self, ids: Vec<I>) -> Result<(), DropError<I>> {
         let keys = self.ledger.lock().begin_to_drop(&ids)?;
         let dropped = self.client.drop_collections(ids).await;
         let mut ledger = self.ledger.lock();

@@ -13,6 +13,7 @@ use crate::shards::Shards;
 use crate::time::ShardTime;
 
 use super::finalizer::{Finalize, Finalizing, Unfinalized};
+use super::late::LateTables;
 use super::ledger::{Ledger, names};
 
 /// What it takes to finalize a shard.
@@ -22,6 +23,7 @@ pub(super) struct Finalizes<I: CollectionId, T: ShardTime> {
     pub(super) reader: ReaderId,
     pub(super) fence: Fence,
     pub(super) ledger: Arc<Mutex<Ledger<I>>>,
+    pub(super) tables: Arc<LateTables<T>>,
 }
 
 impl<I: CollectionId, T: ShardTime> Finalize for Finalizes<I, T> {
@@ -31,7 +33,9 @@ impl<I: CollectionId, T: ShardTime> Finalize for Finalizes<I, T> {
             return Box::pin(std::future::ready(Err(reason)));
         }
         let (shards, reader, fence) = (self.shards.clone(), self.reader, self.fence);
+        let no_table = self.check_table(shard);
         Box::pin(async move {
+            no_table.await?;
             let finalized = shards.finalize(shard, reader, Some(fence)).await;
             finalized.map_err(unfinalized)
         })
@@ -57,6 +61,31 @@ impl<I: CollectionId, T: ShardTime> Finalizes<I, T> {
             Ok(())
         } else {
             Err(Unfinalized::Held(names(held)))
+        }
+    }
+}
+
+impl<I: CollectionId, T: ShardTime> Finalizes<I, T> {
+    /// Whether no transactions need the shard. A table that nobody in this process needs is
+    /// forgotten with the next time that is closed.
+    fn check_table(
+        &self,
+        shard: ShardId,
+    ) -> impl Future<Output = Result<(), Unfinalized>> + Send + 'static + use<I, T> {
+        let (shards, tables) = (self.shards.clone(), Arc::clone(&self.tables));
+        let ledger = Arc::clone(&self.ledger);
+        async move {
+            let needed = match (tables.set(), { ledger.lock().txns_shard() }) {
+                (Some(set), _) => set.needs(shard).await?,
+                // Where there are transactions, and nobody has looked at them: it may.
+                (None, Some(txns)) => !shards.upper(txns).await?.is_minimum(),
+                (None, None) => false,
+            };
+            if !needed {
+                return Ok(());
+            }
+            ledger.lock().leave(shard);
+            Err(Unfinalized::Table)
         }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use lowwater::{CollectionId, DropError, Key, ShardId};
+use parking_lot::Mutex;
 
 use super::description::{CollectionDescription, Kind};
 use super::plan::Plan;
@@ -23,6 +24,8 @@ pub(super) struct Ledger<I> {
     incarnations: BTreeMap<ShardId, Vec<(I, Key)>>,
     /// Shards of collections that are just being created, and of how many each.
     creating: BTreeMap<ShardId, usize>,
+    /// Tables that nobody owns or holds any more: to be forgotten.
+    leaving: Arc<Mutex<BTreeSet<ShardId>>>,
     /// Shards that are given up by transactions of which nobody knows yet whether they commit.
     pub(super) pending: usize,
 }
@@ -54,6 +57,7 @@ impl<I: CollectionId> Ledger<I> {
             exports: BTreeMap::new(),
             incarnations: BTreeMap::new(),
             creating: BTreeMap::new(),
+            leaving: Arc::default(),
             pending: 0,
         }
     }
@@ -62,6 +66,7 @@ impl<I: CollectionId> Ledger<I> {
     pub(super) fn own(&mut self, owned: impl IntoIterator<Item = (I, ShardId)>) {
         for (id, shard) in owned {
             self.disown(id);
+            self.leaving.lock().remove(&shard);
             self.owned.insert(id, shard);
             self.owners.entry(shard).or_default().insert(id);
         }
@@ -126,6 +131,7 @@ impl<I: CollectionId> Ledger<I> {
     }
 
     pub(super) fn begin_to_create(&mut self, shard: ShardId) {
+        self.leaving.lock().remove(&shard);
         *self.creating.entry(shard).or_default() += 1;
     }
 
@@ -176,6 +182,14 @@ impl<I: CollectionId> Ledger<I> {
         }
     }
 
+    /// Forgets those that the engine has lost, for nothing is left of their shards.
+    pub(super) fn forget_lost(&mut self, has: impl Fn(I, Key) -> bool) {
+        let live = self.live.iter();
+        let lost = live.filter(|(id, live)| !live.dropping && !has(**id, live.key));
+        let lost: Vec<I> = lost.map(|(id, _)| *id).collect();
+        lost.into_iter().for_each(|id| self.remove(id));
+    }
+
     fn remove(&mut self, id: I) {
         let Some(live) = self.live.remove(&id) else {
             return;
@@ -210,8 +224,87 @@ impl<I: CollectionId> Ledger<I> {
         held
     }
 
+    /// The tables that are to be forgotten, for whoever forgets them.
+    pub(super) fn leaving(&self) -> Arc<Mutex<BTreeSet<ShardId>>> {
+        Arc::clone(&self.leaving)
+    }
+
+    /// A table is to be forgotten, if still nobody owns it.
+    pub(super) fn leave(&mut self, shard: ShardId) {
+        if !self.owners.contains_key(&shard) && !self.is_being_created(shard) {
+            self.leaving.lock().insert(shard);
+        }
+    }
+
+    /// The shards of these collections that no other one owns or uses.
+    pub(super) fn left_by(&self, ids: &[I]) -> Vec<ShardId> {
+        let others = |shard: ShardId| {
+            let owners = self.owners.get(&shard).into_iter().flatten().copied();
+            let live = self.incarnations.get(&shard).into_iter().flatten();
+            let is_live =
+                |(id, key): &&(I, Key)| self.live.get(id).is_some_and(|live| live.key == *key);
+            let mut others = owners.chain(live.filter(is_live).map(|(id, _)| *id));
+            others.any(|id| !ids.contains(&id)) || self.is_being_created(shard)
+        };
+        let shards = ids.iter().filter_map(|id| Some(self.live.get(id)?.shard));
+        let shards: BTreeSet<ShardId> = shards.collect();
+        shards.into_iter().filter(|shard| !others(*shard)).collect()
+    }
+
+    pub(super) fn incarnations(&self) -> Incarnations<I> {
+        let open: BTreeSet<ShardId> = self.live.values().map(|live| live.shard).collect();
+        let dropped = self.incarnations.iter();
+        let dropped = dropped.filter(|(shard, _)| !open.contains(shard));
+        Incarnations {
+            dropped: dropped.map(|(shard, all)| (*shard, all.clone())).collect(),
+            creating: self.creating.keys().copied().collect(),
+            open,
+        }
+    }
+
     pub(super) fn is_being_created(&self, shard: ShardId) -> bool {
         self.creating.contains_key(&shard)
+    }
+}
+
+/// Who has, or had, which shard, for a census.
+#[derive(Debug)]
+pub(super) struct Incarnations<I> {
+    open: BTreeSet<ShardId>,
+    creating: BTreeSet<ShardId>,
+    /// Of shards that no live collection has.
+    dropped: Vec<(ShardId, Vec<(I, Key)>)>,
+}
+
+/// Shards by what becomes of them; each is counted once.
+#[derive(Debug)]
+pub(super) struct ShardCensus {
+    /// Of live collections.
+    pub(super) open: usize,
+    /// Of collections that are just being created.
+    pub(super) creating: usize,
+    /// Of collections that were dropped, and are kept by holds and dependents.
+    pub(super) held: Vec<ShardId>,
+}
+
+impl ShardCensus {
+    /// Counts, with the ledger let go: the engine is looked into for what was dropped.
+    pub(super) fn of<I: CollectionId>(
+        incarnations: Incarnations<I>,
+        has: impl Fn(I, Key) -> bool,
+    ) -> Self {
+        let Incarnations {
+            open,
+            creating,
+            dropped,
+        } = incarnations;
+        let held = dropped.into_iter();
+        let held = held.filter(|(_, all)| all.iter().any(|(id, key)| has(*id, *key)));
+        ShardCensus {
+            creating: creating.difference(&open).count(),
+            open: open.len(),
+            held: held.map(|(shard, _)| shard).collect(),
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Reading what is in collections.
 
+use std::sync::Arc;
+
 use lowwater::{
     Collection, CollectionId, ShardId, Since, StopReason, StorageError, Upper, WaitError,
 };
@@ -11,8 +13,10 @@ use crate::snapshot::{SnapshotError, SnapshotStats};
 use crate::time::ShardTime;
 use crate::updates::Updates;
 
-use super::Collections;
 use super::description::Kind;
+use super::ledger::Live;
+use super::table_set::TableSet;
+use super::{Collections, Inner};
 
 /// Why a collection is not read.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -126,11 +130,32 @@ impl<I: CollectionId, T: ShardTime> Collections<I, T> {
         let handle = inner.client.collection(id);
         match (live, handle) {
             (Some(live), Some(handle)) if !live.dropping && live.key == handle.key() => {
-                let contents = Contents::of(&live.description.kind, &inner.shards, live.shard);
+                let contents = inner.contents(id, &live);
                 Ok(Found { handle, contents })
             }
             (_, Some(_)) => Err(ReadCollectionError::Dropped(id)),
             (_, None) => Err(ReadCollectionError::UnknownCollection(id)),
+        }
+    }
+}
+
+impl<I: CollectionId, T: ShardTime> Inner<I, T> {
+    fn contents(&self, id: I, live: &Live<I>) -> Contents<T> {
+        let shards = self.shards.clone();
+        match (&live.description.kind, self.tables.set()) {
+            (Kind::Table, Some(set)) if !self.stands_apart(id) => {
+                Contents::Table(shards, live.shard, Arc::clone(set))
+            }
+            (
+                Kind::Table
+                | Kind::Ingestion { .. }
+                | Kind::IngestionExport { .. }
+                | Kind::Progress
+                | Kind::Introspection
+                | Kind::Webhook
+                | Kind::Compute,
+                _,
+            ) => Contents::Shard(shards, live.shard),
         }
     }
 }
@@ -144,38 +169,46 @@ struct Found<I: CollectionId, T: ShardTime> {
 enum Contents<T: ShardTime> {
     /// All of them in a shard.
     Shard(Shards<T>, ShardId),
+    /// In a shard, but for what transactions have committed and nobody has applied.
+    Table(Shards<T>, ShardId, Arc<dyn TableSet<T>>),
 }
 
 impl<T: ShardTime> Contents<T> {
-    fn of<I>(kind: &Kind<I>, shards: &Shards<T>, shard: ShardId) -> Self {
-        match kind {
-            Kind::Table
-            | Kind::Ingestion { .. }
-            | Kind::IngestionExport { .. }
-            | Kind::Progress
-            | Kind::Introspection
-            | Kind::Webhook
-            | Kind::Compute => Contents::Shard(shards.clone(), shard),
-        }
-    }
-
     async fn snapshot(self, as_of: &Antichain<T>) -> Result<Updates<T>, SnapshotError<T>> {
         match self {
             Contents::Shard(shards, shard) => shards.snapshot(shard, as_of).await,
+            Contents::Table(_, shard, set) => set.snapshot(shard, time_of(as_of)?).await,
         }
     }
 
     async fn snapshot_stats(self, as_of: &Antichain<T>) -> Result<SnapshotStats, SnapshotError<T>> {
         match self {
             Contents::Shard(shards, shard) => shards.snapshot_stats(shard, as_of).await,
+            Contents::Table(shards, shard, set) => {
+                let unapplied = set.settle(shard, time_of(as_of)?).await?;
+                let mut stats = shards.settled_stats(shard, as_of).await?;
+                stats.updates += unapplied.updates;
+                stats.bytes += unapplied.bytes;
+                Ok(stats)
+            }
         }
     }
 
     async fn parts_stats(self, as_of: &Antichain<T>) -> Result<Vec<PartStats>, SnapshotError<T>> {
         match self {
             Contents::Shard(shards, shard) => shards.parts_stats(shard, as_of).await,
+            Contents::Table(shards, shard, set) => {
+                set.settle(shard, time_of(as_of)?).await?;
+                shards.settled_parts_stats(shard, as_of).await
+            }
         }
     }
+}
+
+/// The one time of a frontier where times are ordered.
+fn time_of<T: ShardTime>(as_of: &Antichain<T>) -> Result<T, SnapshotError<T>> {
+    let time = as_of.iter().next().cloned();
+    time.ok_or(SnapshotError::EmptyFrontier)
 }
 
 /// Reads; but what is not written so far is not waited for any more once the engine has stopped, or

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lowwater::{CollectionId, ShardId, Since, StorageError};
+use lowwater::{CollectionId, Event, Events, ShardId, Since, StorageError};
 use parking_lot::Mutex;
 
 use crate::id::Epoch;
@@ -15,6 +15,7 @@ use crate::time::ShardTime;
 use super::epoch::{TakeOverError, TakenOver, take_over};
 use super::guard::Guarded;
 use super::ledger::Ledger;
+use super::table_set::trouble;
 use super::{Collections, Start, StartError};
 
 /// How a controller can be put in charge that only reads so far.
@@ -62,13 +63,25 @@ impl<I: CollectionId, T: ShardTime> Collections<I, T> {
             promoting: tokio::sync::Mutex::new(()),
         };
         let ledger = Arc::new(Mutex::new(Ledger::new()));
-        Collections::on(shards, start, ledger, storage, Some(standby))
+        let collections = Self::on(shards, start, ledger, storage, Some(standby))?;
+        let runtime = &shards.inner.runtime;
+        runtime.spawn(forget_lost(collections.inner.client.events(), {
+            let inner = Arc::downgrade(&collections.inner);
+            move || {
+                if let Some(inner) = inner.upgrade() {
+                    let mut ledger = inner.ledger.lock();
+                    ledger.forget_lost(|id, key| inner.has(id, key));
+                }
+            }
+        }));
+        Ok(collections)
     }
 
     /// Puts a controller in charge that has only read so far: with the epoch given, or else with the
     /// one after that which is there. Whoever was in charge is stopped by that; holds stay.
     ///
-    /// What comes next is [`initialize`](Collections::initialize).
+    /// Tables are written from then on, and what others have committed to them is applied. What comes
+    /// next is [`initialize`](Collections::initialize).
     ///
     /// # Errors
     ///
@@ -82,20 +95,51 @@ impl<I: CollectionId, T: ShardTime> Collections<I, T> {
             return Err(PromoteError::InCharge);
         }
         let taken = take_over(&**inner.reads.store(), epoch).await?;
+        let storage = inner.shards.storage(inner.reader, taken.fence);
+        let herald = storage.herald();
         let driver = Guarded {
-            storage: inner.shards.storage(inner.reader, taken.fence),
+            storage,
             ledger: Arc::clone(&inner.ledger),
         };
         standby.promoter.promote(Box::new(driver)).await?;
-        inner.drive(taken);
+        // So that those who open the tables meanwhile open them to be written.
+        let _one_at_a_time = inner.tables.changing.lock().await;
+        if let Some(tables) = inner.tables.set() {
+            let taken = tables.take_charge(inner.access(taken.fence)).await;
+            taken.map_err(|error| match trouble(error) {
+                Ok(refusal) => match refusal {},
+                Err(error) => error,
+            })?;
+        }
+        inner.drive(taken, herald);
         Ok(taken)
     }
 
     /// Shards whose lease has lapsed while this controller only read, as it does when the process was
-    /// stopped for long, and from when on they can be read since then: holds before that hold
-    /// nothing.
+    /// stopped for long, and from when on they can be read since then. Holds before that are
+    /// [revoked](lowwater::HoldLost::Revoked), and tell it. Collections of whose shards nothing is
+    /// left are gone, and so are those that depend on them.
     pub fn lapsed(&self) -> BTreeMap<ShardId, Since<T>> {
         let standby = self.inner.standby.as_ref();
         standby.map_or_else(BTreeMap::new, |standby| standby.lapsed.lock().clone())
+    }
+}
+
+/// Hears which collections the engine loses, until it ends.
+async fn forget_lost<I: CollectionId, T: ShardTime>(
+    mut events: Events<I, T>,
+    forget: impl Fn() + Send,
+) {
+    while let Ok(heard) = events.next().await {
+        let is_lost = match &heard.event {
+            Event::LeaseLapsed { since, .. } => since.is_gone(),
+            Event::PolicyPanicked { .. }
+            | Event::SinceNotWritten { .. }
+            | Event::ShardMoved { .. }
+            | Event::UpperIncomparable { .. } => false,
+        };
+        if is_lost || heard.missed > 0 {
+            forget();
+        }
     }
 }

@@ -87,7 +87,9 @@ impl PostgresConfig {
     }
 
     /// How long a request may take before its connection is given up, 30 seconds unless told
-    /// otherwise. The outcome of what was to be written is unknown then.
+    /// otherwise: also to connect, and to open the store. The outcome of what was to be written is
+    /// unknown then. The server is told to wait no longer for a process that has vanished in the
+    /// middle of a transaction.
     #[must_use]
     pub fn request_timeout(mut self, request_timeout: Duration) -> Self {
         self.request_timeout = request_timeout;
@@ -142,11 +144,15 @@ impl PostgresConsensus {
     /// If the database cannot be reached or refuses.
     pub async fn open(config: PostgresConfig) -> Result<Self, ConsensusError> {
         let tls = Tls::new(&config.server)?;
-        let session = Session::connect(&config.server, &tls).await?;
-        session.create_tables().await?;
-        session.warn_of_losses().await?;
+        let pool = Pool::new(config, tls);
+        let open = async {
+            let session = pool.connect().await?;
+            session.create_tables().await?;
+            session.warn_of_losses().await?;
+            Ok(session)
+        };
+        let session = pool.within(open).await?;
         let hints = Hints::default();
-        let pool = Pool::new(config.clone(), tls);
         let notifier = Notifier::spawn(Arc::clone(&pool), hints.clone());
         Ok(PostgresConsensus {
             committer: Committer::spawn(Arc::clone(&pool), session, hints.clone(), notifier),
@@ -156,25 +162,32 @@ impl PostgresConsensus {
     }
 
     /// Asks on a connection of the pool, and where that fails in a way that may pass, as when it was
-    /// lost, once more on a new one: what is asked like this may be asked twice.
-    fn ask<X, F>(&self, ask: impl Fn(Arc<Session>) -> F + Send + 'static) -> Answer<X>
+    /// lost, once more on a new one: what is asked like this may be asked twice. Either try, with
+    /// waiting for a connection and making one, takes no longer than a request may.
+    fn ask<X, F>(&self, ask: impl Fn(Arc<Session>) -> F + Send + Sync + 'static) -> Answer<X>
     where
         X: Send + 'static,
         F: Future<Output = Result<X, ConsensusError>> + Send,
     {
         let pool = Arc::clone(&self.pool);
         Box::pin(async move {
-            let mut lease = pool.lease().await?;
-            let mut answer = pool.within(ask(lease.session())).await;
-            if may_pass(&answer) {
-                drop(lease);
-                lease = pool.lease_new().await?;
-                answer = pool.within(ask(lease.session())).await;
-            }
-            if answer.is_ok() {
+            let first = async {
+                let lease = pool.lease().await?;
+                let answer = ask(lease.session()).await?;
                 lease.give_back();
+                Ok(answer)
+            };
+            let answer = pool.within(first).await;
+            if !may_pass(&answer) {
+                return answer;
             }
-            answer
+            let again = async {
+                let lease = pool.lease_new().await?;
+                let answer = ask(lease.session()).await?;
+                lease.give_back();
+                Ok(answer)
+            };
+            pool.within(again).await
         })
     }
 }

@@ -12,10 +12,11 @@ use lowwater::ShardId;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
-use parquet::basic::Compression;
+use parquet::basic::{Compression, Encoding};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{FileMetaData, KeyValue};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::schema::types::ColumnPath;
 
 use crate::id::PartName;
 use crate::record::Stored;
@@ -23,7 +24,7 @@ use crate::schema::Schema;
 use crate::time::ShardTime;
 use crate::updates::{Updates, UpdatesError, batch, is_same};
 
-use super::PartFault;
+use super::{PartFault, dictionary};
 
 const FORMAT: &str = "1";
 const FORMAT_KEY: &str = "lowwater.format";
@@ -41,7 +42,7 @@ impl PartFile {
     pub(super) fn encode<T: ShardTime>(self, updates: &Updates<T>) -> Result<Bytes, UpdatesError> {
         let rows = with_times(updates);
         let options = ArrowWriterOptions::new()
-            .with_properties(self.properties())
+            .with_properties(self.properties(&rows, updates.rows().num_columns()))
             // Whoever reads it knows the columns; and others do not need arrow's own description.
             .with_skip_arrow_metadata(true);
         let mut bytes = Vec::with_capacity(rows.get_array_memory_size() / 4);
@@ -56,9 +57,23 @@ impl PartFile {
         }
     }
 
-    fn properties(self) -> WriterProperties {
+    /// `width`: how many columns there are before the times.
+    fn properties(self, rows: &RecordBatch, width: usize) -> WriterProperties {
         let says = |key: &str, value: String| KeyValue::new(key.to_owned(), value);
-        WriterProperties::builder()
+        let mut properties = WriterProperties::builder();
+        let columns = rows.schema_ref().fields().iter().zip(rows.columns());
+        for (at, (field, column)) in columns.enumerate() {
+            let path = ColumnPath::new(vec![field.name().clone()]);
+            if at >= width {
+                // Times are close together, and differences mostly equal.
+                properties = properties
+                    .set_column_dictionary_enabled(path.clone(), false)
+                    .set_column_encoding(path, Encoding::DELTA_BINARY_PACKED);
+            } else if !dictionary::is_worth_it(column) {
+                properties = properties.set_column_dictionary_enabled(path, false);
+            }
+        }
+        properties
             .set_created_by("lowwater".to_owned())
             .set_compression(Compression::SNAPPY)
             .set_statistics_enabled(EnabledStatistics::Chunk)

@@ -50,11 +50,13 @@ impl Folder {
         self.root.join(format!("{:032x}", shard.number()))
     }
 
+    /// Whether the shard's folder is there, durably.
+    pub(super) fn has_room_for(&self, shard: ShardId) -> bool {
+        self.ready.lock().contains(&shard)
+    }
+
     /// Sees to it that the shard's folder is there, durably.
     pub(super) fn make_room_for(&self, shard: ShardId) -> io::Result<()> {
-        if self.ready.lock().contains(&shard) {
-            return Ok(());
-        }
         folder::create(&self.of(shard), OWNER_ALONE)?;
         self.ready.lock().insert(shard);
         Ok(())

@@ -1,6 +1,7 @@
 //! The leases of a process on the shards that it reads: taken, moved and renewed many at a time.
 
 use std::collections::BTreeMap;
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,12 +21,11 @@ pub(super) struct Leases<T: ShardTime> {
     transactor: Transactor,
     lease_ms: u64,
     leases: BTreeMap<ShardId, Lease<T>>,
-    /// Is told where shards can be read from whose lease has lapsed and was taken anew.
-    lapsed: Box<Lapsed<T>>,
+    /// Shards whose lease has lapsed, and which could not be taken anew yet.
+    lost: BTreeMap<ShardId, Arc<Shard<T>>>,
+    /// From when on shards can be read whose lease has lapsed: nobody was told yet.
+    lapsed: Vec<(ShardId, Since<T>)>,
 }
-
-/// What a lease that has lapsed is told to.
-pub(super) type Lapsed<T> = dyn Fn(ShardId, &Since<T>) + Send + Sync;
 
 /// A lease on one shard.
 struct Lease<T: ShardTime> {
@@ -50,32 +50,45 @@ impl<T: ShardTime> Lease<T> {
 type Decided<T, O, E> = Result<Decision<SinceChange<T>, O>, E>;
 
 impl<T: ShardTime> Leases<T> {
-    pub(super) fn new(hub: &Hub<T>, lease: Duration, lapsed: Box<Lapsed<T>>) -> Self {
+    pub(super) fn new(hub: &Hub<T>, lease: Duration) -> Self {
         Leases {
             transactor: Transactor::new(Arc::clone(hub.store()), None),
             lease_ms: u64::try_from(lease.as_millis()).unwrap_or(u64::MAX),
             leases: BTreeMap::new(),
-            lapsed,
+            lost: BTreeMap::new(),
+            lapsed: Vec::new(),
         }
     }
 
+    /// True iff it is read here, also where its lease has lapsed and is still to be taken anew.
     pub(super) fn has(&self, shard: ShardId) -> bool {
-        self.leases.contains_key(&shard)
+        self.leases.contains_key(&shard) || self.lost.contains_key(&shard)
     }
 
     pub(super) fn shards(&self) -> Vec<ShardId> {
-        self.leases.keys().copied().collect()
+        let all = self.leases.keys().chain(self.lost.keys());
+        all.copied().collect()
+    }
+
+    /// From when on shards can be read whose lease has lapsed since this was asked last.
+    pub(super) fn take_lapsed(&mut self) -> Vec<(ShardId, Since<T>)> {
+        mem::take(&mut self.lapsed)
     }
 
     /// Takes leases, at the sinces of the shards, all in one transaction. One that is there already
     /// stays as it is.
     pub(super) async fn take(&mut self, shards: &ById<Arc<Shard<T>>>) -> Outcomes<T> {
+        let known = shards.keys().filter(|shard| self.lost.contains_key(shard));
+        if known.count() > 0 {
+            self.retake_lost().await;
+        }
         let (old, new): (Vec<_>, Vec<_>) = shards.values().partition(|shard| self.has(shard.id));
         let new: Vec<Lease<T>> = new.into_iter().map(Lease::new).collect();
         let mut outcomes = self.register(new).await;
         for shard in old {
-            let since = self.leases[&shard.id].since.clone();
-            outcomes.insert(shard.id, Ok(since));
+            let lease = self.leases.get(&shard.id);
+            let since = lease.map(|lease| lease.since.clone());
+            outcomes.insert(shard.id, since.ok_or_else(lapsed));
         }
         outcomes
     }
@@ -125,6 +138,9 @@ impl<T: ShardTime> Leases<T> {
                     let seen = lease.shard.data.lock().await.seen();
                     asked.push((wish, lease, seen.unwrap_or(SeqNo::FIRST)));
                 }
+                None if self.lost.contains_key(&wish.shard) => {
+                    drop(outcomes.insert(wish.shard, Err(lapsed())));
+                }
                 None => drop(outcomes.insert(wish.shard, Err(not_opened()))),
             }
         }
@@ -136,16 +152,19 @@ impl<T: ShardTime> Leases<T> {
             Task { log, command }
         });
         let moved = self.transactor.carry_out_all(tasks.collect()).await;
-        let mut lapsed = Vec::new();
         for ((wish, mut lease, _), moved) in asked.into_iter().zip(moved) {
             let outcome = match moved {
+                Ok(_) if lease.log.record().is_buried() => {
+                    self.lose(&lease);
+                    continue;
+                }
                 Ok(Downgraded::Moved) => {
                     lease.since.clone_from(&wish.since);
                     Ok(wish.since.clone())
                 }
                 Ok(Downgraded::Kept(since)) => Ok(since),
                 Err(CommandError::Refused(LeaseLost { .. })) => {
-                    lapsed.push(Lease::new(&lease.shard));
+                    self.lose(&lease);
                     continue;
                 }
                 Err(error) => Err(trouble(error)),
@@ -153,23 +172,34 @@ impl<T: ShardTime> Leases<T> {
             self.leases.insert(wish.shard, lease);
             outcomes.insert(wish.shard, outcome);
         }
-        outcomes.append(&mut self.register_anew(lapsed).await);
+        outcomes.append(&mut self.retake_lost().await);
         outcomes
     }
 
-    /// Takes leases anew that have lapsed: from where their shards can still be read.
-    async fn register_anew(&mut self, lapsed: Vec<Lease<T>>) -> Outcomes<T> {
-        let taken = self.register(lapsed).await;
-        for (shard, since) in &taken {
-            if let Ok(since) = since {
-                tracing::warn!(%shard, %since, "a lease has lapsed");
-                (self.lapsed)(*shard, since);
+    fn lose(&mut self, lease: &Lease<T>) {
+        let shard = Arc::clone(&lease.shard);
+        self.lost.insert(shard.id, shard);
+    }
+
+    /// Takes leases anew that have lapsed: from where their shards can still be read. One that cannot
+    /// be taken now is tried again with the next renewal.
+    async fn retake_lost(&mut self) -> Outcomes<T> {
+        let lost = self.lost.values().map(Lease::new).collect();
+        let taken = self.register(lost).await;
+        for (&shard, since) in &taken {
+            match since {
+                Ok(since) => {
+                    tracing::warn!(%shard, %since, "a lease has lapsed");
+                    self.lost.remove(&shard);
+                    self.lapsed.push((shard, since.clone()));
+                }
+                Err(error) => tracing::warn!(%shard, %error, "a lease was not taken anew"),
             }
         }
         taken
     }
 
-    /// Renews all leases, in one transaction.
+    /// Renews all leases, in one transaction, and takes those anew that have lapsed.
     pub(super) async fn renew(&mut self) {
         let tasks = self.leases.values_mut().map(|lease| {
             let Lease { reader, log, .. } = lease;
@@ -177,12 +207,12 @@ impl<T: ShardTime> Leases<T> {
             Task { log, command }
         });
         let renewed = self.transactor.carry_out_all(tasks.collect()).await;
-        let mut lapsed = Vec::new();
         for (lease, renewed) in self.leases.values().zip(renewed) {
             match renewed {
-                Ok(()) => {}
-                Err(CommandError::Refused(LeaseLost { .. })) => {
-                    lapsed.push(Lease::new(&lease.shard));
+                // On a tombstone it does no harm; but nothing is left there.
+                Ok(()) if !lease.log.record().is_buried() => {}
+                Ok(()) | Err(CommandError::Refused(LeaseLost { .. })) => {
+                    self.lost.insert(lease.shard.id, Arc::clone(&lease.shard));
                 }
                 // The next time comes long before the lease is over.
                 Err(error) => {
@@ -191,14 +221,17 @@ impl<T: ShardTime> Leases<T> {
                 }
             }
         }
-        for lease in &lapsed {
-            self.leases.remove(&lease.shard.id);
+        for shard in self.lost.keys() {
+            self.leases.remove(shard);
         }
-        drop(self.register_anew(lapsed).await);
+        drop(self.retake_lost().await);
     }
 
     /// Gives leases back.
     pub(super) async fn leave(&mut self, shards: &[ShardId]) -> Outcomes<T> {
+        for shard in shards {
+            self.lost.remove(shard);
+        }
         let leases = shards.iter().filter_map(|shard| self.leases.remove(shard));
         let mut leases: Vec<Lease<T>> = leases.collect();
         let tasks = leases.iter_mut().map(|lease| {
@@ -224,6 +257,14 @@ impl<T: ShardTime> Leases<T> {
         let shards = self.shards();
         drop(self.leave(&shards).await);
     }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the lease has lapsed, and could not be taken anew yet")]
+struct HasLapsed;
+
+fn lapsed() -> StorageError {
+    StorageError::new(StorageErrorKind::Retry, HasLapsed)
 }
 
 fn trouble<E: std::error::Error + Send + Sync + 'static>(error: CommandError<E>) -> StorageError {

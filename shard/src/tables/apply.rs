@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lowwater::{ShardId, Since, Upper};
 use timely::progress::Antichain;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::encoding::decode_writes;
@@ -44,6 +44,10 @@ impl<T: TableTime> Inner<T> {
             return Ok(());
         }
         self.may_write()?;
+        self.heard(self.apply_now(tables, through).await)
+    }
+
+    async fn apply_now(&self, tables: BTreeSet<ShardId>, through: &T) -> Result<(), ApplyError> {
         let mut failed = None;
         let mut heads = Heads::new();
         for (id, head) in self.store.heads(tables.into_iter().collect()).await? {
@@ -84,9 +88,9 @@ impl<T: TableTime> Inner<T> {
     /// Lets the txns shard be compacted up to `since`, and compacts it where that is worth it.
     pub(super) async fn let_go(&self, since: Since<T>) -> Result<(), ApplyError> {
         let downgraded = self.store.downgrade(self.txns, since).await;
-        downgraded.map_err(write_trouble)?;
+        self.heard(downgraded.map_err(write_trouble))?;
         let compacted = self.store.compact(self.txns).await;
-        compacted.map_err(write_trouble)
+        self.heard(compacted.map_err(write_trouble))
     }
 
     /// What to append, and what is in the way; tables to which nothing has to be applied are left
@@ -207,73 +211,111 @@ async fn followed<T: TableTime>(
 }
 
 /// Applies what is committed, and lets the txns shard be compacted, until another controller is in
-/// charge.
-pub(super) async fn work<T: TableTime>(inner: Weak<Inner<T>>, uppers: watch::Receiver<Upper<T>>) {
+/// charge; not more often than `every`, so that many commits are applied in one write.
+pub(super) async fn work<T: TableTime>(inner: Weak<Inner<T>>, every: Duration) {
+    let Some((uppers, heavy, mut stopped)) = inner
+        .upgrade()
+        .map(|inner| (inner.uppers(), Arc::clone(&inner.heavy), inner.stopped()))
+    else {
+        return;
+    };
     let mut worker = Worker {
         inner,
         uppers,
+        heavy,
+        every,
+        next_application: Instant::now(),
         downgraded: Since::minimum(),
         next_downgrade: Instant::now(),
     };
-    while worker.turn().await {}
+    while let Some(left) = worker.turn().await {
+        let goes_on = tokio::select! {
+            biased;
+            _ = stopped.wait_for(|stopped| *stopped) => false,
+            goes_on = worker.rest(left) => goes_on,
+        };
+        if !goes_on {
+            return;
+        }
+    }
 }
 
 struct Worker<T: TableTime> {
     inner: Weak<Inner<T>>,
     uppers: watch::Receiver<Upper<T>>,
+    heavy: Arc<Notify>,
+    every: Duration,
+    /// When the next application may be.
+    next_application: Instant,
     /// How far the txns shard was let go of.
     downgraded: Since<T>,
     next_downgrade: Instant,
 }
 
+/// What is left when everything was done that can be done now.
+enum Left {
+    Nothing,
+    /// Something to be done at that time.
+    Until(Instant),
+}
+
 impl<T: TableTime> Worker<T> {
-    /// False if there is nothing more to do, for ever.
-    async fn turn(&mut self) -> bool {
-        let Some(inner) = self.inner.upgrade() else {
-            return false;
-        };
+    /// Does what can be done now; none if there is nothing more to do, for ever.
+    async fn turn(&mut self) -> Option<Left> {
+        let inner = self.inner.upgrade()?;
         self.uppers.mark_unchanged();
-        let again = match self.work(&inner).await {
-            Ok(true) => None,
-            Ok(false) => Some(self.next_downgrade),
+        match self.work(&inner).await {
+            Ok(left) => Some(left),
             Err(TablesError::Fenced(fenced)) => {
                 tracing::info!(%fenced, "another controller applies what is committed now");
-                return false;
+                None
             }
             Err(error) => {
                 tracing::warn!(%error, "what is committed to tables cannot be applied");
-                Some(Instant::now() + AGAIN)
+                Some(Left::Until(Instant::now() + AGAIN))
             }
-        };
-        drop(inner);
-        let wait = tokio::time::sleep_until(again.unwrap_or(self.next_downgrade));
-        tokio::select! {
-            changed = self.uppers.changed() => changed.is_ok(),
-            () = wait, if again.is_some() => true,
         }
     }
 
-    /// True if everything was done, and nothing is left for later.
-    async fn work(&mut self, inner: &Inner<T>) -> Result<bool, ApplyError> {
-        let cache = inner.cache.lock().await;
+    /// Until there is something to do, and not before what is committed may be applied again: what
+    /// is committed meanwhile is applied with it. False if there never will be.
+    async fn rest(&mut self, left: Left) -> bool {
+        let changed = match left {
+            Left::Nothing => self.uppers.changed().await.is_ok(),
+            Left::Until(then) => tokio::select! {
+                changed = self.uppers.changed() => changed.is_ok(),
+                () = tokio::time::sleep_until(then) => true,
+            },
+        };
+        tokio::select! {
+            () = tokio::time::sleep_until(self.next_application) => {}
+            () = self.heavy.notified() => {}
+        }
+        changed
+    }
+
+    async fn work(&mut self, inner: &Inner<T>) -> Result<Left, ApplyError> {
+        let mut cache = inner.cache.lock().await;
+        cache.is_light_again();
         let latest = cache.state.latest_unapplied().cloned();
         let due = latest
             .as_ref()
             .map(|latest| cache.state.unapplied_through(latest));
         drop(cache);
         if let (Some(latest), Some(due)) = (latest, due) {
+            self.next_application = Instant::now() + self.every;
             inner.apply_to(due, &latest).await?;
         }
         let limit = inner.cache.lock().await.state.since_limit();
         if limit == self.downgraded {
-            return Ok(true);
+            return Ok(Left::Nothing);
         }
         if Instant::now() < self.next_downgrade {
-            return Ok(false);
+            return Ok(Left::Until(self.next_downgrade));
         }
         inner.let_go(limit.clone()).await?;
         self.downgraded = limit;
         self.next_downgrade = Instant::now() + DOWNGRADE_INTERVAL;
-        Ok(true)
+        Ok(Left::Nothing)
     }
 }

@@ -12,6 +12,9 @@ use super::state::{Step, TxnsState};
 use super::store::Contents;
 use super::time::TableTime;
 
+/// When more than this was written since it was applied last, it is applied soon.
+const HEAVY_BYTES: usize = 8 << 20;
+
 /// The state of all tables as this process knows it, and what it has seen happen.
 #[derive(Debug)]
 pub(super) struct Cache<T> {
@@ -20,6 +23,8 @@ pub(super) struct Cache<T> {
     seen_from: Upper<T>,
     /// The latest write to each table that was seen.
     written: BTreeMap<ShardId, T>,
+    /// About how much was written since it was applied last.
+    bytes: usize,
 }
 
 impl<T: TableTime> Cache<T> {
@@ -28,7 +33,18 @@ impl<T: TableTime> Cache<T> {
             state: TxnsState::new(),
             seen_from: Upper::minimum(),
             written: BTreeMap::new(),
+            bytes: 0,
         }
+    }
+
+    /// True iff much was written since it was applied last.
+    pub(super) fn is_heavy(&self) -> bool {
+        self.bytes > HEAVY_BYTES
+    }
+
+    /// It is being applied.
+    pub(super) fn is_light_again(&mut self) {
+        self.bytes = 0;
     }
 
     /// Where to read the txns shard from.
@@ -73,7 +89,14 @@ impl<T: TableTime> Cache<T> {
 
     fn take(&mut self, rows: Vec<(TxnsRow<T>, i64)>, upper: Upper<T>) -> Result<(), Misplaced> {
         for (row, diff) in &rows {
-            if let (TxnsRow::Written { table, at, .. }, 1) = (row, diff) {
+            if let (
+                TxnsRow::Written {
+                    table, at, payload, ..
+                },
+                1,
+            ) = (row, diff)
+            {
+                self.bytes += payload.len();
                 let latest = self.written.entry(*table).or_insert_with(|| at.clone());
                 if *latest < *at {
                     latest.clone_from(at);

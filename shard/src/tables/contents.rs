@@ -5,11 +5,11 @@ use std::sync::Arc;
 use lowwater::{ShardId, StorageError, Upper};
 use timely::PartialOrder;
 
+use crate::append::{inline_within, store};
 use crate::hub::Shard;
-use crate::id::{SchemaId, SeqNo};
 use crate::inline;
 use crate::parts::{PartError, Parts};
-use crate::record::{Batch, Content, Inline, Stored, UnknownSchema};
+use crate::record::{Batch, Content, Stored, UnknownSchema};
 use crate::schema::Schema;
 use crate::updates::Updates;
 
@@ -47,21 +47,10 @@ pub(super) async fn write<T: TableTime>(
     schema: &Schema,
     updates: &Updates<T>,
 ) -> Result<Vec<Content>, StorageError> {
-    if updates.is_empty() {
-        return Ok(Vec::new());
+    match inline_within(updates, schema, INLINE_BYTES_MAX) {
+        Some(contents) => contents.map_err(give_up),
+        None => store(parts, shard, schema, Arc::new(updates.clone())).await,
     }
-    let inline = inline::encode_within(updates, schema, INLINE_BYTES_MAX).map_err(give_up)?;
-    if let Some(bytes) = inline {
-        let inline = Inline {
-            schema: SchemaId::new(0),
-            updates: updates.len() as u64,
-            bytes,
-        };
-        return Ok(vec![Content::Inline(inline)]);
-    }
-    let begun = shard.data.lock().await.seen().unwrap_or(SeqNo::NONE);
-    let stored = parts.write(shard.id, begun, SchemaId::new(0), schema, updates);
-    Ok(vec![Content::Stored(stored.await.map_err(trouble)?)])
 }
 
 /// The updates of batches, as those of the latest schema.
@@ -109,21 +98,6 @@ pub(super) fn cut<T: TableTime>(batches: &[Batch<T>], from: &Upper<T>) -> Option
     batch.since.can_read(&before).then_some(first)
 }
 
-/// The number of a schema is known only when the record is.
-pub(super) fn of_schema(contents: &[Content], schema: SchemaId) -> Vec<Content> {
-    let numbered = contents.iter().map(|content| match content {
-        Content::Inline(inline) => Content::Inline(Inline {
-            schema,
-            ..inline.clone()
-        }),
-        Content::Stored(stored) => Content::Stored(Stored {
-            schema,
-            ..stored.clone()
-        }),
-    });
-    numbered.collect()
-}
-
 /// The batches that are merged next: those since the last merge, or all of them once they have
 /// become as large as what was merged, so that what is written over and over is in proportion to
 /// what is new.
@@ -150,7 +124,8 @@ mod tests {
     use lowwater::Since;
 
     use super::*;
-    use crate::id::BatchId;
+    use crate::id::{BatchId, SchemaId};
+    use crate::record::Inline;
 
     fn batch(lower: u64, upper: u64, since: u64) -> Batch<u64> {
         Batch {

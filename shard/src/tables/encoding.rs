@@ -132,20 +132,34 @@ pub(crate) fn decode_rows<T: TableTime>(
     rows.map(|(at, diff)| Ok((row(at)?, *diff))).collect()
 }
 
-/// What a transaction writes to a table, of this one of the table's schemas.
-pub(crate) fn encode_payload<T: TableTime>(
-    rows: RecordBatch,
-    diffs: Vec<i64>,
-    schema: &Schema,
-    id: SchemaId,
-) -> Result<Bytes, UpdatesError> {
-    let updates = Updates::new(rows, vec![T::minimum(); diffs.len()], diffs)?;
-    let inline = inline::encode(&updates, schema)?;
-    let mut bytes = Vec::with_capacity(5 + inline.len());
-    bytes.push(PAYLOAD_FORM);
-    bytes.extend(id.number().to_be_bytes());
-    bytes.extend(&inline);
-    Ok(bytes.into())
+/// What a transaction writes to a table, but for the number of its schema.
+#[derive(Clone, Debug)]
+pub(crate) struct Unnumbered(Vec<u8>);
+
+impl Unnumbered {
+    pub(crate) fn encode<T: TableTime>(
+        rows: RecordBatch,
+        diffs: Vec<i64>,
+        schema: &Schema,
+    ) -> Result<Self, UpdatesError> {
+        let updates = Updates::new(rows, vec![T::minimum(); diffs.len()], diffs)?;
+        let inline = inline::encode(&updates, schema)?;
+        let mut bytes = Vec::with_capacity(5 + inline.len());
+        bytes.push(PAYLOAD_FORM);
+        bytes.extend([0; 4]);
+        bytes.extend(&inline);
+        Ok(Unnumbered(bytes))
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Of this one of the table's schemas.
+    pub(crate) fn number(mut self, id: SchemaId) -> Bytes {
+        self.0[1..5].copy_from_slice(&id.number().to_be_bytes());
+        self.0.into()
+    }
 }
 
 /// Writes, each with the time at which it was committed, as updates of the latest of the table's
@@ -288,7 +302,8 @@ mod tests {
         let schemas = [old.clone(), new.clone()];
         let values: ArrayRef = Arc::new(arrow::array::Int64Array::from(vec![5, 6]));
         let rows = RecordBatch::try_new(old.arrow(), vec![values]).unwrap();
-        let payload = encode_payload::<u64>(rows, vec![1, -1], &old, SchemaId::new(0)).unwrap();
+        let payload = Unnumbered::encode::<u64>(rows, vec![1, -1], &old).unwrap();
+        let payload = payload.number(SchemaId::new(0));
         let decoded = decode_writes(&[(9_u64, payload.clone())], &schemas).unwrap();
         assert_eq!(
             (decoded.times(), decoded.diffs()),

@@ -9,11 +9,6 @@ use crate::updates::UpdatesError;
 use super::store::WriteFault;
 use super::{CommitRefusal, ForgetRefusal, RegisterRefusal};
 
-/// Only what is sealed is past the empty frontier: wait past a time instead.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there is nothing to wait for past the empty frontier")]
-pub struct NothingToWaitFor;
-
 /// Why something was not done with tables: refused, for a reason of its own, or impossible.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum TablesError<R> {
@@ -61,17 +56,11 @@ pub enum RegisterFault<T> {
 }
 
 /// Why a write was not taken into a transaction.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WriteError {
-    /// The table has no such schema: [alter](super::Tables::alter) it first.
-    #[error("table {0} has no such schema")]
-    UnknownSchema(ShardId),
-    /// The rows are not of the schema.
+    /// The rows are not of the schema, or too many.
     #[error(transparent)]
     Updates(#[from] UpdatesError),
-    /// The table's schemas cannot be read.
-    #[error(transparent)]
-    Storage(#[from] StorageError),
 }
 
 /// Why a table cannot be read.

@@ -1,20 +1,24 @@
 //! The tables of a store: the door to all that is done with them.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use lowwater::{ShardId, Since, StorageError, StorageErrorKind, Upper};
 use timely::progress::Antichain;
 use tokio::runtime::Handle;
-use tokio::sync::{Mutex, watch};
-use tokio::task::AbortHandle;
+use tokio::sync::{Mutex, Notify, watch};
+use tokio::task::{AbortHandle, JoinHandle};
 
-use crate::schema::Schema;
+use crate::consensus::Fenced;
+use crate::id::Epoch;
+use crate::shards::WaitError;
 
 use super::apply;
 use super::cache::Cache;
 use super::encoding::{encode_rows, txns_schema};
-use super::error::{ApplyError, NothingToWaitFor, TablesError, give_up, write_trouble};
+use super::error::{ApplyError, TablesError, give_up, write_trouble};
+use super::schemas::Schemas;
 use super::state::{Passed, Step, TxnsState};
 use super::store::{TableAppend, TableStore, WriteFault};
 use super::time::TableTime;
@@ -22,6 +26,9 @@ use super::transaction::Transaction;
 
 /// How often something is tried again because others were faster.
 pub(super) const TRIES_MAX: usize = 100;
+
+/// How long to wait for what is under way when it is to stop.
+const STOP_MAX: Duration = Duration::from_secs(10);
 
 /// The tables of a store. Clones are the same.
 ///
@@ -43,8 +50,8 @@ impl<T: TableTime> Clone for Tables<T> {
 /// What a process may do with tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
-    /// Everything; what was committed is applied in the background.
-    Background,
+    /// Everything; what was committed is applied in the background, at most this often.
+    Background(Duration),
     /// Everything; what was committed is applied when it is asked for.
     ByHand,
     /// Nothing is written, not even for a reader.
@@ -55,18 +62,41 @@ pub(crate) enum Mode {
 pub(super) struct Inner<T: TableTime> {
     pub(super) store: Arc<dyn TableStore<T>>,
     pub(super) txns: ShardId,
-    mode: Mode,
+    /// The schemas of tables, as far as this process knows.
+    pub(super) schemas: Schemas,
+    /// Tables that are to be forgotten with the next step, whatever that is for.
+    leaving: Leaving,
+    runtime: Handle,
+    /// Set once it may write.
+    writes: OnceLock<()>,
     /// Locked while a step is taken: of those of one process each waits for the one before.
     pub(super) cache: Mutex<Cache<T>>,
     upper: watch::Sender<Upper<T>>,
-    /// Versions of the schemas of tables that were written to, as far as they were read.
-    pub(super) schemas: parking_lot::Mutex<BTreeMap<ShardId, Vec<Schema>>>,
-    tasks: OnceLock<Vec<AbortHandle>>,
+    /// So much was committed that it should be applied soon.
+    pub(super) heavy: Arc<Notify>,
+    /// Who has taken over, once a write has met that.
+    fenced: watch::Sender<Option<Epoch>>,
+    /// Nobody follows the txns shard any more.
+    stopped: watch::Sender<bool>,
+    tasks: parking_lot::Mutex<Tasks>,
 }
+
+/// What goes on in the background.
+#[derive(Debug, Default)]
+struct Tasks {
+    follows: Option<AbortHandle>,
+    works: Option<JoinHandle<()>>,
+}
+
+/// Tables that nobody needs any more, shared with whoever knows that: they are forgotten with the
+/// next step. Empty for those who forget tables by hand.
+pub(crate) type Leaving = Arc<parking_lot::Mutex<BTreeSet<ShardId>>>;
 
 impl<T: TableTime> Drop for Inner<T> {
     fn drop(&mut self) {
-        for task in self.tasks.get().into_iter().flatten() {
+        let tasks = std::mem::take(&mut *self.tasks.lock());
+        let works = tasks.works.map(|works| works.abort_handle());
+        for task in tasks.follows.into_iter().chain(works) {
             task.abort();
         }
     }
@@ -78,25 +108,66 @@ impl<T: TableTime> Tables<T> {
         store: Arc<dyn TableStore<T>>,
         txns: ShardId,
         mode: Mode,
+        leaving: Leaving,
     ) -> Result<Self, StorageError> {
         let inner = Arc::new(Inner {
             store,
             txns,
-            mode,
+            schemas: Schemas::default(),
+            leaving,
+            runtime: runtime.clone(),
+            writes: OnceLock::new(),
             cache: Mutex::new(Cache::new()),
             upper: watch::Sender::new(Upper::minimum()),
-            schemas: parking_lot::Mutex::default(),
-            tasks: OnceLock::new(),
+            heavy: Arc::default(),
+            fenced: watch::Sender::new(None),
+            stopped: watch::Sender::new(false),
+            tasks: parking_lot::Mutex::default(),
         });
         inner.catch_up(&mut *inner.cache.lock().await).await?;
-        let weak = || Arc::downgrade(&inner);
-        let mut tasks = vec![runtime.spawn(apply::follow(weak())).abort_handle()];
-        if mode == Mode::Background {
-            let work = apply::work(weak(), inner.uppers());
-            tasks.push(runtime.spawn(work).abort_handle());
+        let follow = runtime.spawn(apply::follow(Arc::downgrade(&inner)));
+        inner.tasks.lock().follows = Some(follow.abort_handle());
+        let tables = Tables { inner };
+        tables.begin_to_write(mode);
+        Ok(tables)
+    }
+
+    /// From now on it may do this; what it may already stays.
+    pub(super) fn begin_to_write(&self, mode: Mode) {
+        let inner = &self.inner;
+        if mode == Mode::ReadOnly || inner.writes.set(()).is_err() {
+            return;
         }
-        inner.tasks.set(tasks).expect("they are set once");
-        Ok(Tables { inner })
+        if let Mode::Background(every) = mode {
+            let work = apply::work(Arc::downgrade(inner), every);
+            inner.tasks.lock().works = Some(inner.runtime.spawn(work));
+        }
+    }
+
+    /// Follows who has taken over, once a write has met that.
+    pub(crate) fn fenced(&self) -> watch::Receiver<Option<Epoch>> {
+        self.inner.fenced.subscribe()
+    }
+
+    /// Begins to apply nothing any more in the background, and follows nobody: for what is stopped
+    /// while others still have clones. Waits until what is under way is done.
+    pub(crate) async fn stop(&self) {
+        let inner = &self.inner;
+        inner.stopped.send_replace(true);
+        let Tasks { follows, works } = std::mem::take(&mut *inner.tasks.lock());
+        if let Some(follows) = follows {
+            follows.abort();
+        }
+        if let Some(mut works) = works
+            && tokio::time::timeout(STOP_MAX, &mut works).await.is_err()
+        {
+            works.abort();
+        }
+    }
+
+    /// True iff it writes nothing.
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.inner.writes.get().is_none()
     }
 
     /// The txns shard.
@@ -130,26 +201,32 @@ impl<T: TableTime> Tables<T> {
     ///
     /// # Errors
     ///
-    /// At once if the frontier is empty: only what is sealed is past that.
-    ///
-    /// # Panics
-    ///
-    /// Never.
+    /// At once if the frontier is empty: only what is sealed is past that. If the tables are stopped.
     pub async fn wait_for_upper_past(
         &self,
         frontier: &Antichain<T>,
-    ) -> Result<Upper<T>, NothingToWaitFor> {
+    ) -> Result<Upper<T>, WaitError> {
         if frontier.is_empty() {
-            return Err(NothingToWaitFor);
+            return Err(WaitError::EmptyFrontier);
         }
         let mut uppers = self.uppers();
-        let past = uppers.wait_for(|upper| upper.is_past(frontier)).await;
-        Ok(past.expect("the sender lives as long as we do").clone())
+        loop {
+            let upper = uppers.borrow_and_update().clone();
+            if upper.is_past(frontier) {
+                return Ok(upper);
+            }
+            self.inner.changed(&mut uppers).await?;
+        }
     }
 
     /// What is known of all tables now.
     pub async fn state(&self) -> TxnsState<T> {
         self.inner.cache.lock().await.state.clone()
+    }
+
+    /// Looks at what is known of all tables now, which does not change meanwhile.
+    pub(crate) async fn with_state<X>(&self, look: impl FnOnce(&TxnsState<T>) -> X) -> X {
+        look(&self.inner.cache.lock().await.state)
     }
 
     /// True iff the table's own shard must not be closed, by the latest state: transactions can
@@ -216,11 +293,28 @@ impl<T: TableTime> Tables<T> {
 }
 
 impl<T: TableTime> Inner<T> {
-    pub(super) fn may_write<R>(&self) -> Result<(), TablesError<R>> {
-        match self.mode {
-            Mode::Background | Mode::ByHand => Ok(()),
-            Mode::ReadOnly => Err(TablesError::ReadOnly),
+    /// Waits for an upper that is not known yet.
+    pub(super) async fn changed(
+        &self,
+        uppers: &mut watch::Receiver<Upper<T>>,
+    ) -> Result<(), StorageError> {
+        let mut stopped = self.stopped.subscribe();
+        tokio::select! {
+            biased;
+            Ok(()) = uppers.changed() => Ok(()),
+            _ = stopped.wait_for(|stopped| *stopped) => {
+                Err(StorageError::new(StorageErrorKind::GiveUp, Stopped))
+            }
         }
+    }
+
+    pub(super) fn may_write<R>(&self) -> Result<(), TablesError<R>> {
+        self.writes.get().copied().ok_or(TablesError::ReadOnly)
+    }
+
+    /// True from when on it is stopped.
+    pub(super) fn stopped(&self) -> watch::Receiver<bool> {
+        self.stopped.subscribe()
     }
 
     pub(super) fn uppers(&self) -> watch::Receiver<Upper<T>> {
@@ -246,6 +340,21 @@ impl<T: TableTime> Inner<T> {
             }
             news
         });
+        if cache.is_heavy() {
+            self.heavy.notify_one();
+        }
+    }
+
+    /// Passes on what a write came to; those hear of it who want to know whether somebody else has
+    /// taken over.
+    pub(super) fn heard<X, R>(
+        &self,
+        outcome: Result<X, TablesError<R>>,
+    ) -> Result<X, TablesError<R>> {
+        if let Err(TablesError::Fenced(Fenced { by: Some(fence) })) = &outcome {
+            self.fenced.send_replace(Some(fence.epoch));
+        }
+        outcome
     }
 
     /// Decides on the latest state and writes that, as often as others are faster; says how far all
@@ -255,20 +364,32 @@ impl<T: TableTime> Inner<T> {
         decide: impl Fn(&TxnsState<T>) -> Result<Step<T>, R>,
     ) -> Result<Upper<T>, TablesError<R>> {
         self.may_write()?;
+        self.heard(self.take_step(decide).await)
+    }
+
+    async fn take_step<R>(
+        &self,
+        decide: impl Fn(&TxnsState<T>) -> Result<Step<T>, R>,
+    ) -> Result<Upper<T>, TablesError<R>> {
         let mut cache = self.cache.lock().await;
         let mut is_fresh = false;
         for _ in 0..TRIES_MAX {
             match decide(&cache.state) {
-                Ok(step) => match self.append(&step).await {
-                    Ok(()) => {
-                        let upper = step.upper.clone();
-                        cache.took(step)?;
-                        self.publish(&cache);
-                        return Ok(upper);
+                Ok(step) => {
+                    let leaving = self.leaving.lock().clone();
+                    let step = cache.state.leave(step, &leaving);
+                    match self.append(&step).await {
+                        Ok(()) => {
+                            let upper = step.upper.clone();
+                            cache.took(step)?;
+                            self.publish(&cache);
+                            self.left(&leaving, &cache.state);
+                            return Ok(upper);
+                        }
+                        Err(WriteFault::Elsewhere(_)) => {}
+                        Err(fault) => return Err(write_trouble(fault)),
                     }
-                    Err(WriteFault::Elsewhere(_)) => {}
-                    Err(fault) => return Err(write_trouble(fault)),
-                },
+                }
                 Err(refusal) if is_fresh => return Err(TablesError::Refused(refusal)),
                 // It may be that others have made it possible.
                 Err(_) => {}
@@ -277,6 +398,14 @@ impl<T: TableTime> Inner<T> {
             is_fresh = true;
         }
         Err(TablesError::Storage(too_busy()))
+    }
+
+    /// Those that are no tables any more need not be forgotten once more.
+    fn left(&self, leaving: &BTreeSet<ShardId>, state: &TxnsState<T>) {
+        if !leaving.is_empty() {
+            let is_left = |id: &ShardId| leaving.contains(id) && !state.is_registered(*id);
+            self.leaving.lock().retain(|id| !is_left(id));
+        }
     }
 
     async fn append(&self, step: &Step<T>) -> Result<(), WriteFault<T>> {
@@ -298,6 +427,10 @@ impl<T: TableTime> Inner<T> {
 pub(super) fn never<R>(error: ApplyError) -> TablesError<R> {
     error.map(|refusal| match refusal {})
 }
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the tables are stopped")]
+struct Stopped;
 
 #[derive(Debug, thiserror::Error)]
 #[error("others were faster, again and again")]

@@ -10,6 +10,7 @@ use timely::progress::Antichain;
 use tokio::sync::watch;
 
 use crate::consensus::{Fence, Fenced};
+use crate::id::ReaderId;
 use crate::record::SchemaRefusal;
 use crate::schema::Schema;
 use crate::updates::Updates;
@@ -149,6 +150,26 @@ impl<T: TableTime> Shared<T> {
         self.steps += 1;
         Ok(())
     }
+
+    fn add_schema(
+        &mut self,
+        fence: Option<Fence>,
+        shard: ShardId,
+        schema: Schema,
+    ) -> Result<(), SchemaFault<T>> {
+        if self.shard(shard).schemas.contains(&schema) {
+            return Ok(());
+        }
+        if let Some(latest) = self.shard(shard).schemas.last() {
+            latest.may_evolve_into(&schema).map_err(|reason| {
+                let latest = latest.clone();
+                SchemaFault::Refused(SchemaRefusal { latest, reason })
+            })?;
+        }
+        self.step(fence).map_err(SchemaFault::Write)?;
+        self.shard(shard).schemas.push(schema);
+        Ok(())
+    }
 }
 
 impl<T: TableTime> Shard<T> {
@@ -173,7 +194,15 @@ impl<T: TableTime> TableStore<T> for MemoryTables<T> {
             let head = |id| {
                 let shard = shared.shard(id);
                 let (upper, schemas) = (shard.upper.clone(), shard.schemas.clone());
-                (id, Ok(Head { upper, schemas }))
+                let is_blank = shard.batches.iter().all(|(_, _, batch)| batch.is_empty());
+                (
+                    id,
+                    Ok(Head {
+                        upper,
+                        schemas,
+                        is_blank,
+                    }),
+                )
             };
             Ok(shards.into_iter().map(head).collect())
         })
@@ -253,23 +282,28 @@ impl<T: TableTime> TableStore<T> for MemoryTables<T> {
         })
     }
 
-    fn add_schema(&self, shard: ShardId, schema: Schema) -> Later<'_, Result<(), SchemaFault<T>>> {
+    fn add_schemas(
+        &self,
+        schemas: Vec<(ShardId, Schema)>,
+    ) -> Later<'_, Result<(), (ShardId, SchemaFault<T>)>> {
         Box::pin(async move {
             tokio::task::yield_now().await;
             let mut shared = self.shared.lock();
-            if shared.shard(shard).schemas.contains(&schema) {
-                return Ok(());
+            for (shard, schema) in schemas {
+                let added = shared.add_schema(self.fence, shard, schema);
+                added.map_err(|fault| (shard, fault))?;
             }
-            if let Some(latest) = shared.shard(shard).schemas.last() {
-                latest.may_evolve_into(&schema).map_err(|reason| {
-                    let latest = latest.clone();
-                    SchemaFault::Refused(SchemaRefusal { latest, reason })
-                })?;
-            }
-            shared.step(self.fence).map_err(SchemaFault::Write)?;
-            shared.shard(shard).schemas.push(schema);
             Ok(())
         })
+    }
+
+    fn take_charge(
+        &self,
+        _txns: ShardId,
+        _reader: ReaderId,
+        _fence: Fence,
+    ) -> Later<'_, Result<(), WriteFault<T>>> {
+        Box::pin(std::future::ready(Ok(())))
     }
 
     fn compact(&self, _shard: ShardId) -> Later<'_, Result<(), WriteFault<T>>> {

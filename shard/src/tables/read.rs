@@ -24,6 +24,14 @@ pub(super) struct View<T> {
     pub(super) is_quiet: bool,
 }
 
+/// What was committed to a table, and is not in its own shard.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Unapplied {
+    pub(crate) updates: u64,
+    /// As it is stored.
+    pub(crate) bytes: u64,
+}
+
 impl<T: TableTime> Tables<T> {
     /// What is in a table as of a time: the updates up to there, at that time, consolidated.
     ///
@@ -37,56 +45,87 @@ impl<T: TableTime> Tables<T> {
     ///
     /// If the table can no longer be read at the time.
     pub async fn snapshot(&self, table: ShardId, as_of: &T) -> Result<Updates<T>, ReadError<T>> {
+        match self.is_table_written_past(table, as_of).await? {
+            true => self.snapshot_now(table, as_of).await,
+            false => {
+                let contents = self.inner.store.read(table, Upper::minimum()).await?;
+                as_of_time(table, contents, &[], as_of)
+            }
+        }
+    }
+
+    /// Waits until a table is written past a time, and applies what was committed until then; says
+    /// what could not be, where nothing is written.
+    pub(crate) async fn settle(
+        &self,
+        table: ShardId,
+        as_of: &T,
+    ) -> Result<Unapplied, ReadError<T>> {
+        if !self.is_table_written_past(table, as_of).await? {
+            return Ok(Unapplied::default());
+        }
+        let mut writes = self.apply(table, as_of).await?;
+        if writes.is_empty() {
+            return Ok(Unapplied::default());
+        }
+        let mut heads = self.inner.store.heads(vec![table]).await?;
+        let Some(head) = heads.remove(&table).transpose()? else {
+            return Ok(Unapplied::default());
+        };
+        writes.retain(|(at, _)| !head.upper.is_complete_at(at));
+        let decoded = decode_writes(&writes, &head.schemas).map_err(give_up)?;
+        let bytes: usize = writes.iter().map(|(_, payload)| payload.len()).sum();
+        Ok(Unapplied {
+            updates: decoded.len() as u64,
+            bytes: bytes as u64,
+        })
+    }
+
+    /// Waits until a shard is written past a time; true if it is a table then.
+    async fn is_table_written_past(&self, table: ShardId, as_of: &T) -> Result<bool, StorageError> {
         let inner = &self.inner;
         let past = Antichain::from_elem(as_of.clone());
         loop {
             let mut uppers = inner.uppers();
             let known = uppers.borrow_and_update().clone();
-            let upper = inner.view(table, known).await.upper;
-            match &upper {
-                Some(upper) if upper.is_past(&past) => {
-                    return self.snapshot_now(table, as_of).await;
-                }
-                Some(_) => drop(uppers.changed().await),
+            match &inner.view(table, known).await.upper {
+                Some(upper) if upper.is_past(&past) => return Ok(true),
+                Some(_) => inner.changed(&mut uppers).await?,
                 None => {
-                    if let Some(read) = self.own_snapshot(table, as_of).await? {
-                        return Ok(read);
+                    let mut heads = inner.store.heads(vec![table]).await?;
+                    let head = heads.remove(&table).transpose()?;
+                    if head.is_some_and(|head| head.upper.is_past(&past)) {
+                        return Ok(false);
                     }
                     // It may become a table while we wait.
                     tokio::select! {
                         past = inner.store.wait_past(table, past.clone()) => past?,
-                        _ = uppers.changed() => {}
+                        changed = inner.changed(&mut uppers) => changed?,
                     }
                 }
             }
         }
     }
 
-    /// Of a table that is written past the time.
-    async fn snapshot_now(&self, table: ShardId, as_of: &T) -> Result<Updates<T>, ReadError<T>> {
+    /// Applies what was committed to a table up to a time, if anything may be written; what may not
+    /// be in its own shard then.
+    async fn apply(&self, table: ShardId, as_of: &T) -> Result<Vec<(T, Bytes)>, ReadError<T>> {
         let inner = &self.inner;
         if inner.may_write::<()>().is_ok() {
             let applied = inner.apply_to(BTreeSet::from([table]), as_of).await;
             applied.map_err(never)?;
         }
         // The state before the shard: what is no longer in the one is in the other.
-        let mut view = inner.view(table, Upper::minimum()).await;
-        view.writes.retain(|(at, _)| at <= as_of);
-        let contents = inner.store.read(table, Upper::minimum()).await?;
-        as_of_time(table, contents, &view.writes, as_of)
+        let mut writes = inner.view(table, Upper::minimum()).await.writes;
+        writes.retain(|(at, _)| at <= as_of);
+        Ok(writes)
     }
 
-    /// Of a shard that is no table; `None` if it is not written past the time.
-    async fn own_snapshot(
-        &self,
-        table: ShardId,
-        as_of: &T,
-    ) -> Result<Option<Updates<T>>, ReadError<T>> {
+    /// Of a table that is written past the time.
+    async fn snapshot_now(&self, table: ShardId, as_of: &T) -> Result<Updates<T>, ReadError<T>> {
+        let writes = self.apply(table, as_of).await?;
         let contents = self.inner.store.read(table, Upper::minimum()).await?;
-        if !contents.upper.is_complete_at(as_of) {
-            return Ok(None);
-        }
-        Ok(Some(as_of_time(table, contents, &[], as_of)?))
+        as_of_time(table, contents, &writes, as_of)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lowwater::{ShardId, Upper};
+use lowwater::{ShardId, StorageError, Upper};
 
 use crate::record::SchemaRefusal;
 use crate::schema::Schema;
@@ -36,19 +36,20 @@ impl<T: TableTime> Tables<T> {
         tables: &[(ShardId, Schema)],
     ) -> Result<Upper<T>, RegisterError<T>> {
         self.inner.may_write()?;
-        for (table, schema) in tables {
-            let added = self.inner.store.add_schema(*table, schema.clone()).await;
-            added.map_err(|fault| {
-                schema_trouble(fault, |refusal| schema_refused(*table, refusal))
-            })?;
-        }
+        let added = self.inner.store.add_schemas(tables.to_vec()).await;
+        let added = added.map_err(|(table, fault)| {
+            schema_trouble(fault, |refusal| schema_refused(table, refusal))
+        });
+        self.inner.heard(added)?;
         let ids: BTreeSet<ShardId> = tables.iter().map(|(table, _)| *table).collect();
         let mut tries = 0..TRIES_MAX;
         let upper = loop {
             let shards = ids.iter().copied().collect();
             let mut uppers = BTreeMap::new();
             for (id, head) in self.inner.store.heads(shards).await? {
-                uppers.insert(id, head?.upper);
+                let head = head?;
+                self.inner.schemas.note(id, &head.schemas);
+                uppers.insert(id, head.upper);
             }
             match self.inner.step(|state| state.register(at, &uppers)).await {
                 Err(TablesError::Refused(RegisterRefusal::StillForgotten(tables)))
@@ -86,8 +87,35 @@ impl<T: TableTime> Tables<T> {
                 done => break done?,
             }
         };
+        ids.iter().for_each(|id| self.inner.schemas.forget(*id));
         self.inner.apply_to(ids, at).await.map_err(never)?;
         Ok(upper)
+    }
+
+    /// Which of these nothing was ever written to, and since when those are tables; none if they are
+    /// none.
+    pub(crate) async fn blank(
+        &self,
+        shards: BTreeSet<ShardId>,
+    ) -> Result<BTreeMap<ShardId, Option<T>>, StorageError> {
+        // The state before the shards: what is no longer in the one is in the others.
+        let mut found = BTreeMap::new();
+        self.with_state(|state| {
+            let unwritten = shards.iter().filter(|shard| !state.has_writes(**shard));
+            for shard in unwritten {
+                found.insert(*shard, state.registered_at(*shard).cloned());
+            }
+        })
+        .await;
+        let shards = found.keys().copied().collect();
+        for (shard, head) in self.inner.store.heads(shards).await? {
+            let head = head?;
+            self.inner.schemas.note(shard, &head.schemas);
+            if !head.is_blank {
+                found.remove(&shard);
+            }
+        }
+        Ok(found)
     }
 
     /// Gives a table a new version of its schema: transactions can write rows of it from now on.
@@ -97,8 +125,10 @@ impl<T: TableTime> Tables<T> {
     /// If it does not evolve the latest one.
     pub async fn alter(&self, table: ShardId, schema: &Schema) -> Result<(), AlterError> {
         self.inner.may_write()?;
-        let added = self.inner.store.add_schema(table, schema.clone()).await;
-        added.map_err(|fault| schema_trouble(fault, |refusal| refusal))
+        let added = self.inner.store.add_schemas(vec![(table, schema.clone())]);
+        let added = added.await;
+        let added = added.map_err(|(_, fault)| schema_trouble(fault, |refusal| refusal));
+        self.inner.heard(added)
     }
 }
 

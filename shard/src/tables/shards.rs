@@ -1,19 +1,20 @@
 //! Tables on the shards of a store.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use lowwater::{ShardId, Since, StorageError, StorageErrorKind, Upper};
 use parking_lot::Mutex;
 use timely::progress::Antichain;
 
+use crate::append::with_schema;
 use crate::consensus::{Fence, Fenced};
 use crate::hub::{ById, Hub, Shard};
 use crate::id::{ReaderId, SchemaId};
 use crate::parts::{PartError, Parts};
 use crate::record::{
-    AppendError, Batch, Content, DataChange, DataRecord, Decision, NewBatch, SinceRecord, Stored,
-    UnknownSchema,
+    AppendError, Batch, Content, DataChange, DataRecord, Decision, NewBatch, SchemaRefusal,
+    SinceRecord, Stored, UnknownSchema,
 };
 use crate::schema::Schema;
 use crate::storage::take_charge;
@@ -22,7 +23,6 @@ use crate::transact::{CommandError, Transactor};
 use super::contents::{self, Unread};
 use super::encoding::txns_schema;
 use super::error::give_up;
-use super::open::Access;
 use super::store::{
     Contents, Head, Heads, Later, SchemaFault, TableAppend, TableStore, WriteFault,
 };
@@ -36,8 +36,8 @@ const TRIES_MAX: usize = 10;
 pub(super) struct ShardTables<T: TableTime> {
     hub: Arc<Hub<T>>,
     parts: Parts,
-    /// Writes as the controller; `None` if nothing is to be written.
-    control: Option<Control>,
+    /// Writes as the controller, once it is in charge.
+    control: OnceLock<Control>,
     /// What is used stays read.
     used: Mutex<ById<Arc<Shard<T>>>>,
 }
@@ -50,42 +50,47 @@ struct Control {
 }
 
 impl<T: TableTime> ShardTables<T> {
-    pub(super) fn new(hub: Arc<Hub<T>>, parts: Parts, txns: ShardId, access: Access) -> Self {
-        let control = match access {
-            Access::Control { reader, fence, .. } => Some(Control {
-                transactor: Transactor::new(Arc::clone(hub.store()), Some(fence)),
-                reader,
-                fence,
-            }),
-            Access::ReadOnly => None,
-        };
+    /// Writes nothing yet.
+    pub(super) fn new(hub: Arc<Hub<T>>, parts: Parts, txns: ShardId) -> Self {
         let used = Mutex::new(ById::from([(txns, hub.shard(txns))]));
         ShardTables {
             hub,
             parts,
-            control,
+            control: OnceLock::new(),
             used,
         }
     }
 
-    /// Prepares the txns shard to be written and let go of.
-    pub(super) async fn take_txns(&self, txns: ShardId) -> Result<(), WriteFault<T>> {
-        let added = self.add_schema(txns, txns_schema()).await;
-        added.map_err(|fault| match fault {
-            SchemaFault::Refused(refusal) => WriteFault::Storage(give_up(refusal)),
-            SchemaFault::Write(fault) => fault,
-        })?;
-        let control = self.control()?;
-        let (reader, epoch) = (control.reader, control.fence.epoch);
-        let shard = self.shard(txns);
-        let take = |record: &SinceRecord<T>| take_charge(record, reader, epoch);
-        let opened = self.hub.write(&control.transactor, &shard, take);
-        opened.await.map(drop).map_err(refused_for_good)
-    }
-
     fn control(&self) -> Result<&Control, WriteFault<T>> {
         let nobody = || WriteFault::Fenced(Fenced { by: None });
-        self.control.as_ref().ok_or_else(nobody)
+        self.control.get().ok_or_else(nobody)
+    }
+
+    async fn add_schemas_as(
+        &self,
+        control: &Control,
+        mut schemas: Vec<(ShardId, Schema)>,
+    ) -> Result<(), (ShardId, SchemaFault<T>)> {
+        while !schemas.is_empty() {
+            // One of each shard at a time.
+            let mut round = ById::new();
+            schemas.retain(|(id, schema)| {
+                let is_next = !round.contains_key(id);
+                if is_next {
+                    round.insert(*id, schema.clone());
+                }
+                !is_next
+            });
+            let commands = round.into_iter().map(|(id, schema)| {
+                let add = move |record: &DataRecord<T>| record.register_schema(&schema);
+                (id, (self.shard(id), add))
+            });
+            let added = self.hub.write_as(&control.transactor, commands.collect());
+            for (id, added) in added.await {
+                added.map_err(|error| (id, refused_schema(error)))?;
+            }
+        }
+        Ok(())
     }
 
     fn shard(&self, id: ShardId) -> Arc<Shard<T>> {
@@ -206,7 +211,7 @@ impl<T: TableTime> ShardTables<T> {
         let written = contents::write(&self.parts, shard, schema, &merged.consolidate()).await;
         let written = written.map_err(WriteFault::Storage)?;
         let newest = u32::try_from(schemas.len() - 1).expect("a record has fewer than 2^32");
-        let written = contents::of_schema(&written, SchemaId::new(newest));
+        let written = with_schema(&written, SchemaId::new(newest));
         let compact = |record: &DataRecord<T>| {
             record.compact(first.id, last.id, since.clone(), written.clone())
         };
@@ -230,6 +235,7 @@ impl<T: TableTime> TableStore<T> for ShardTables<T> {
                 let head = || Head {
                     upper: data.record().upper().clone(),
                     schemas: data.record().schemas().to_vec(),
+                    is_blank: is_blank(data.record()),
                 };
                 heads.insert(*id, read.map(|()| head()).map_err(StorageError::from));
             }
@@ -248,7 +254,10 @@ impl<T: TableTime> TableStore<T> for ShardTables<T> {
     ) -> Later<'_, Result<(), StorageError>> {
         Box::pin(async move {
             let shard = self.shard(shard);
-            self.hub.refresh_one::<DataRecord<T>>(&shard).await?;
+            // What was read once is followed, for it stays used.
+            if shard.upper().is_minimum() {
+                self.hub.refresh_one::<DataRecord<T>>(&shard).await?;
+            }
             shard.written_past(&frontier).await.map(drop)
         })
     }
@@ -277,18 +286,44 @@ impl<T: TableTime> TableStore<T> for ShardTables<T> {
         })
     }
 
-    fn add_schema(&self, shard: ShardId, schema: Schema) -> Later<'_, Result<(), SchemaFault<T>>> {
+    fn add_schemas(
+        &self,
+        schemas: Vec<(ShardId, Schema)>,
+    ) -> Later<'_, Result<(), (ShardId, SchemaFault<T>)>> {
         Box::pin(async move {
-            let control = self.control().map_err(SchemaFault::Write)?;
-            let shard = self.shard(shard);
-            let add = |record: &DataRecord<T>| record.register_schema(&schema);
-            let added = self.hub.write(&control.transactor, &shard, add).await;
-            added.map(drop).map_err(|error| match error {
-                CommandError::Refused(refusal) => SchemaFault::Refused(refusal),
-                other @ (CommandError::Fenced(_)
-                | CommandError::Log(_)
-                | CommandError::Store(_)) => SchemaFault::Write(refused_for_good(other)),
-            })
+            let Some((first, _)) = schemas.first() else {
+                return Ok(());
+            };
+            let control = self.control();
+            let control = control.map_err(|fault| (*first, SchemaFault::Write(fault)))?;
+            self.add_schemas_as(control, schemas).await
+        })
+    }
+
+    fn take_charge(
+        &self,
+        txns: ShardId,
+        reader: ReaderId,
+        fence: Fence,
+    ) -> Later<'_, Result<(), WriteFault<T>>> {
+        Box::pin(async move {
+            let control = Control {
+                transactor: Transactor::new(Arc::clone(self.hub.store()), Some(fence)),
+                reader,
+                fence,
+            };
+            let added = self.add_schemas_as(&control, vec![(txns, txns_schema())]);
+            added.await.map_err(|(_, fault)| match fault {
+                SchemaFault::Refused(refusal) => WriteFault::Storage(give_up(refusal)),
+                SchemaFault::Write(fault) => fault,
+            })?;
+            let take = |record: &SinceRecord<T>| take_charge(record, reader, fence.epoch);
+            let shard = self.shard(txns);
+            let taken = self.hub.write(&control.transactor, &shard, take);
+            taken.await.map_err(refused_for_good)?;
+            // Who was in charge before stays so: it was this process, too.
+            let _ = self.control.set(control);
+            Ok(())
         })
     }
 
@@ -324,7 +359,7 @@ fn decide<T: TableTime>(
         append.lower.clone(),
         append.upper.clone(),
         append.updates.times(),
-        contents::of_schema(contents, schema),
+        with_schema(contents, schema),
     );
     let batch = batch.expect("what tables write lies between its bounds");
     let appended = record.compare_and_append(batch)?;
@@ -334,12 +369,26 @@ fn decide<T: TableTime>(
     })
 }
 
+fn is_blank<T: TableTime>(record: &DataRecord<T>) -> bool {
+    let mut batches = record.batches().iter();
+    batches.all(|batch| batch.contents.is_empty())
+}
+
 fn refers_to<T>(batch: &Batch<T>, stored: &Stored) -> bool {
     let mut contents = batch.contents.iter();
     contents.any(|content| match content {
         Content::Inline(_) => false,
         Content::Stored(known) => known.part == stored.part,
     })
+}
+
+fn refused_schema<T: TableTime>(error: CommandError<SchemaRefusal>) -> SchemaFault<T> {
+    match error {
+        CommandError::Refused(refusal) => SchemaFault::Refused(refusal),
+        other @ (CommandError::Fenced(_) | CommandError::Log(_) | CommandError::Store(_)) => {
+            SchemaFault::Write(refused_for_good(other))
+        }
+    }
 }
 
 fn refused_append<T: TableTime>(error: CommandError<AppendError<T>>) -> WriteFault<T> {

@@ -175,6 +175,22 @@ impl<T: TableTime> TxnsState<T> {
         tables.filter_map(|(id, table)| Some((*id, table.registered.as_ref()?)))
     }
 
+    /// All shards that something is known of: registered, or not yet fully left.
+    pub fn known(&self) -> impl Iterator<Item = ShardId> {
+        self.tables.keys().copied()
+    }
+
+    /// Since when transactions can write to the table.
+    pub fn registered_at(&self, table: ShardId) -> Option<&T> {
+        self.tables.get(&table)?.registered.as_ref()
+    }
+
+    /// True iff something that transactions have written to the table has not been taken away.
+    pub fn has_writes(&self, table: ShardId) -> bool {
+        let table = self.tables.get(&table);
+        table.is_some_and(|table| !table.writes.is_empty())
+    }
+
     /// True iff transactions can write to the table.
     pub fn is_registered(&self, table: ShardId) -> bool {
         let table = self.tables.get(&table);

@@ -8,7 +8,8 @@ use std::pin::Pin;
 use lowwater::{ShardId, Since, StorageError, Upper};
 use timely::progress::Antichain;
 
-use crate::consensus::Fenced;
+use crate::consensus::{Fence, Fenced};
+use crate::id::ReaderId;
 use crate::record::SchemaRefusal;
 use crate::schema::Schema;
 use crate::updates::Updates;
@@ -36,11 +37,24 @@ pub(crate) trait TableStore<T>: fmt::Debug + Send + Sync + 'static {
     /// Appends to shards, each another one, with an outcome for each in their order.
     fn append(&self, appends: Vec<TableAppend<T>>) -> Later<'_, Vec<Result<(), WriteFault<T>>>>;
 
-    /// Makes sure that a schema is among those of a shard.
-    fn add_schema(&self, shard: ShardId, schema: Schema) -> Later<'_, Result<(), SchemaFault<T>>>;
+    /// Makes sure that schemas are among those of shards; says which is not, if one is not. Those of
+    /// one shard in their order.
+    fn add_schemas(
+        &self,
+        schemas: Vec<(ShardId, Schema)>,
+    ) -> Later<'_, Result<(), (ShardId, SchemaFault<T>)>>;
 
     /// Merges batches of a shard where that is worth it, what its readers have let go of left out.
     fn compact(&self, shard: ShardId) -> Later<'_, Result<(), WriteFault<T>>>;
+
+    /// From now on this writes as the controller that has taken over the store with `fence`. Prepares
+    /// the txns shard for that.
+    fn take_charge(
+        &self,
+        txns: ShardId,
+        reader: ReaderId,
+        fence: Fence,
+    ) -> Later<'_, Result<(), WriteFault<T>>>;
 
     /// Lets go of what a shard has before this, for this controller.
     fn downgrade(&self, shard: ShardId, since: Since<T>) -> Later<'_, Result<(), WriteFault<T>>>;
@@ -48,11 +62,13 @@ pub(crate) trait TableStore<T>: fmt::Debug + Send + Sync + 'static {
 
 pub(crate) type Heads<T> = BTreeMap<ShardId, Result<Head<T>, StorageError>>;
 
-/// How far a shard is written, and with which schemas.
+/// How far a shard is written, with which schemas, and whether anything is there.
 #[derive(Clone, Debug)]
 pub(crate) struct Head<T> {
     pub(crate) upper: Upper<T>,
     pub(crate) schemas: Vec<Schema>,
+    /// There is nothing in it.
+    pub(crate) is_blank: bool,
 }
 
 /// What is in a shard, written between two uppers.

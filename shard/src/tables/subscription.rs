@@ -92,7 +92,7 @@ impl<T: TableTime> Subscription<T> {
                     }
                     return self.between(from, reached, upper, &view.writes).await;
                 }
-                Some(_) => drop(uppers.changed().await),
+                Some(_) => inner.changed(&mut uppers).await?,
                 None => {
                     let mut heads = inner.store.heads(vec![self.table]).await?;
                     let head = heads.remove(&self.table).transpose()?;
@@ -103,7 +103,7 @@ impl<T: TableTime> Subscription<T> {
                     // It may become a table while we wait.
                     tokio::select! {
                         past = inner.store.wait_past(self.table, past.clone()) => past?,
-                        _ = uppers.changed() => {}
+                        changed = inner.changed(&mut uppers) => changed?,
                     }
                 }
             }

@@ -1,19 +1,18 @@
 //! What is written to several tables at one time, or not at all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
 use lowwater::{ShardId, Upper};
 
-use crate::id::SchemaId;
 use crate::schema::Schema;
 use crate::updates::UpdatesError;
 
-use super::encoding::encode_payload;
-use super::error::{CommitError, WriteError};
+use super::encoding::Unnumbered;
+use super::error::{CommitError, TablesError, WriteError};
 use super::handle::Tables;
-use super::state::TxnsState;
+use super::state::{CommitRefusal, TxnsState};
 use super::time::TableTime;
 
 /// How much one transaction may write.
@@ -25,6 +24,8 @@ const TRANSACTION_BYTES_MAX: usize = 512 << 20;
 pub struct Transaction<T: TableTime> {
     tables: Tables<T>,
     writes: BTreeMap<ShardId, Vec<Bytes>>,
+    /// Of schemas that this process does not know the table to have.
+    unnumbered: Vec<(ShardId, Schema, Unnumbered)>,
     bytes: usize,
 }
 
@@ -33,75 +34,86 @@ impl<T: TableTime> Transaction<T> {
         Transaction {
             tables,
             writes: BTreeMap::new(),
+            unnumbered: Vec::new(),
             bytes: 0,
         }
     }
 
-    /// Adds rows, each as often as its difference says; nothing is written yet.
+    /// Adds rows, each as often as its difference says; nothing is written or read yet.
     ///
     /// The rows are of one of the versions of the table's schema.
     ///
     /// # Errors
     ///
-    /// If they are not, or are too many.
-    pub async fn write(
+    /// If they are not of this one, or are too many.
+    pub fn write(
         &mut self,
         table: ShardId,
         schema: &Schema,
         rows: RecordBatch,
         diffs: Vec<i64>,
     ) -> Result<(), WriteError> {
-        let id = self.schema_id(table, schema).await?;
-        let payload = encode_payload::<T>(rows, diffs, schema, id)?;
+        let payload = Unnumbered::encode::<T>(rows, diffs, schema)?;
         if self.bytes + payload.len() > TRANSACTION_BYTES_MAX {
             return Err(UpdatesError::TooLarge("512 MiB in one transaction").into());
         }
         self.bytes += payload.len();
-        self.writes.entry(table).or_default().push(payload);
+        match self.tables.inner.schemas.number(table, schema) {
+            Some(id) => self.take(table, payload.number(id)),
+            None => self.unnumbered.push((table, schema.clone(), payload)),
+        }
         Ok(())
     }
 
-    /// The number of a schema that the table has: whoever applies the write must know it, so it has
-    /// to be durable before.
-    async fn schema_id(&self, table: ShardId, schema: &Schema) -> Result<SchemaId, WriteError> {
-        let inner = &self.tables.inner;
-        // Versions only come, so what was there once is there.
-        if let Some(id) = number_of(schema, inner.schemas.lock().get(&table)) {
-            return Ok(id);
-        }
-        let mut heads = inner.store.heads(vec![table]).await?;
-        let schemas = match heads.remove(&table) {
-            Some(head) => head?.schemas,
-            None => Vec::new(),
-        };
-        let id = number_of(schema, Some(&schemas));
-        if id.is_some() {
-            inner.schemas.lock().insert(table, schemas);
-        }
-        id.ok_or(WriteError::UnknownSchema(table))
+    fn take(&mut self, table: ShardId, payload: Bytes) {
+        self.writes.entry(table).or_default().push(payload);
     }
 
     /// Commits everything at one time, which closes it for all tables; says how far they are written
-    /// then. What was refused can be committed again, at another time.
+    /// then. What was refused can be committed again, at another time. What was committed has to be
+    /// dropped.
     ///
     /// # Errors
     ///
-    /// If the time has passed, with the first that has not; if what it has written to is no table.
+    /// If the time has passed, with the first that has not; if what it has written to is no table,
+    /// or has no such schema.
     ///
     /// # Durability
     ///
     /// When this returns, the transaction has survived a crash, and everybody who reads any of its
     /// tables at the time sees all of it. If storage failed, it may have been committed: then the
     /// time has passed.
-    pub async fn commit_at(&self, at: &T) -> Result<Upper<T>, CommitError<T>> {
+    pub async fn commit_at(&mut self, at: &T) -> Result<Upper<T>, CommitError<T>> {
+        self.number().await?;
         let inner = &self.tables.inner;
         inner.step(|state| state.commit(at, &self.writes)).await
     }
-}
 
-fn number_of(schema: &Schema, versions: Option<&Vec<Schema>>) -> Option<SchemaId> {
-    let at = versions?.iter().position(|known| known == schema)?;
-    Some(SchemaId::new(u32::try_from(at).ok()?))
+    /// Finds out the numbers of the schemas: whoever applies a write must know the schema, so it
+    /// has to be durable before.
+    async fn number(&mut self) -> Result<(), CommitError<T>> {
+        if self.unnumbered.is_empty() {
+            return Ok(());
+        }
+        let inner = &self.tables.inner;
+        let tables = self.unnumbered.iter().map(|(table, ..)| *table);
+        let tables: BTreeSet<ShardId> = tables.collect();
+        for (table, head) in inner.store.heads(tables.into_iter().collect()).await? {
+            inner.schemas.note(table, &head?.schemas);
+        }
+        let unknown = |(table, schema, _): &&(ShardId, Schema, Unnumbered)| {
+            inner.schemas.number(*table, schema).is_none()
+        };
+        if let Some((table, ..)) = self.unnumbered.iter().find(unknown) {
+            return Err(TablesError::Refused(CommitRefusal::UnknownSchema(*table)));
+        }
+        let tables = self.tables.clone();
+        for (table, schema, payload) in std::mem::take(&mut self.unnumbered) {
+            let id = tables.inner.schemas.number(table, &schema);
+            self.take(table, payload.number(id.expect("all are known")));
+        }
+        Ok(())
+    }
 }
 
 impl<T: TableTime> Tables<T> {
@@ -120,11 +132,23 @@ impl<T: TableTime> Tables<T> {
     pub async fn commit_all(
         &self,
         through: &T,
-        transactions: &[(T, Transaction<T>)],
+        transactions: &mut [(T, Transaction<T>)],
     ) -> Result<Upper<T>, CommitError<T>> {
+        let transactions = transactions.iter_mut().map(|(at, one)| (&*at, one));
+        self.commit_each(through, transactions.collect()).await
+    }
+
+    pub(crate) async fn commit_each(
+        &self,
+        through: &T,
+        mut transactions: Vec<(&T, &mut Transaction<T>)>,
+    ) -> Result<Upper<T>, CommitError<T>> {
+        for (_, transaction) in &mut transactions {
+            transaction.number().await?;
+        }
         let committed = |state: &TxnsState<T>| {
             let writes = transactions.iter();
-            state.commit_all(through, writes.map(|(at, one)| (at, &one.writes)))
+            state.commit_all(through, writes.map(|(at, one)| (*at, &one.writes)))
         };
         self.inner.step(committed).await
     }

@@ -8,7 +8,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::consensus::unreliable::{Fault, UnreliableConsensus};
 use crate::consensus::{Answer, Changes, MemoryConsensus, Truncation};
+use crate::id::SeqNo;
 use crate::id::{Epoch, Incarnation, LogId, ReaderId};
+use crate::log::LogFault;
 use crate::record::{AppendError, DataChange, DataRecord, NewBatch, SinceRecord, UpperMismatch};
 
 type Data = DataRecord<u64>;

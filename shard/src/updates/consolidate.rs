@@ -1,5 +1,6 @@
 //! Adding up what cannot be told apart.
 
+use std::cell::OnceCell;
 use std::cmp::Ordering;
 
 use arrow::array::UInt32Array;
@@ -10,6 +11,8 @@ use arrow::row::{RowConverter, Rows, SortField};
 use crate::time::ShardTime;
 
 use super::Updates;
+use super::codes::Codes;
+use super::sorted;
 
 impl<T: ShardTime> Updates<T> {
     /// Equal rows at equal times become one, whose difference is the sum (modulo 2^64, as
@@ -17,19 +20,15 @@ impl<T: ShardTime> Updates<T> {
     /// [arrow's row format](arrow::row), and by time: equal updates come out equal, whatever they
     /// were put together from.
     ///
-    /// What is consolidated already is found so, and nothing is copied; sorted pieces that stand
-    /// one behind the other are merged.
+    /// What is consolidated already is found so, and nothing is copied.
     #[must_use]
     pub fn consolidate(self) -> Self {
-        let keys = Keys::of(&self);
-        if keys.are_ascending() && !self.diffs.contains(&0) {
-            return self;
-        }
-        let mut order: Vec<u32> = (0..keys.len()).collect();
-        // Stable, for this sort finds what is sorted already.
-        order.sort_by(|&left, &right| keys.compare(left, right));
-        let (kept, diffs) = keys.add_up(&order, &self.diffs);
-        drop(keys);
+        let order = match sorted::ties(&self) {
+            Some(ties) if ties.is_empty() && !self.diffs.contains(&0) => return self,
+            Some(ties) => Order::as_it_is(self.len(), ties),
+            None => Order::sort(&self),
+        };
+        let (kept, diffs) = order.add_up(&self.diffs);
         let times = kept.iter().map(|&at| self.times[at as usize].clone());
         Updates {
             times: times.collect(),
@@ -44,58 +43,104 @@ fn take(rows: &RecordBatch, places: Vec<u32>) -> RecordBatch {
     taken.expect("these are places of rows")
 }
 
-/// What updates are compared by.
-struct Keys<'a, T> {
-    /// In the order of the rows themselves, byte by byte; `None` for rows without columns.
-    rows: Option<Rows>,
-    times: &'a [T],
+/// Places of updates, sorted.
+struct Order {
+    places: Vec<u32>,
+    /// Whether the update at a place equals the one at the place before in this order.
+    is_tied: Vec<bool>,
 }
 
-impl<'a, T: ShardTime> Keys<'a, T> {
-    fn of(updates: &'a Updates<T>) -> Self {
-        let fields = updates.rows.schema_ref().fields().iter();
-        let fields: Vec<SortField> = fields
-            .map(|field| SortField::new(field.data_type().clone()))
-            .collect();
-        let rows = (!fields.is_empty()).then(|| {
-            let converter = RowConverter::new(fields).expect("all our types have a row format");
-            let rows = converter.convert_columns(updates.rows.columns());
-            rows.expect("the columns have the types of their fields")
-        });
-        Keys {
-            rows,
-            times: &updates.times,
+impl Order {
+    fn as_it_is(updates: usize, ties: Vec<u32>) -> Self {
+        let mut order = Order::untied((0..updates as u32).collect());
+        for at in ties {
+            order.is_tied[at as usize] = true;
+        }
+        order
+    }
+
+    fn untied(places: Vec<u32>) -> Self {
+        Order {
+            is_tied: vec![false; places.len()],
+            places,
         }
     }
 
-    fn len(&self) -> u32 {
-        u32::try_from(self.times.len()).expect("updates are fewer than 2^32")
-    }
-
-    fn compare(&self, left: u32, right: u32) -> Ordering {
-        let (left, right) = (left as usize, right as usize);
-        let rows = match &self.rows {
-            Some(rows) => rows.row(left).cmp(&rows.row(right)),
-            None => Ordering::Equal,
+    fn sort<T: ShardTime>(updates: &Updates<T>) -> Self {
+        let sorted = Codes::of(&updates.rows).sort();
+        let mut order = Order::untied(sorted.places());
+        let rows = WholeRows::of(&updates.rows);
+        let compare = |left: u32, right: u32| {
+            let of_rows = match sorted.is_exact {
+                true => Ordering::Equal,
+                false => rows.compare(left, right),
+            };
+            let times = &updates.times;
+            of_rows.then_with(|| times[left as usize].cmp(&times[right as usize]))
         };
-        rows.then_with(|| self.times[left].cmp(&self.times[right]))
-    }
-
-    fn are_ascending(&self) -> bool {
-        (1..self.len()).all(|at| self.compare(at - 1, at) == Ordering::Less)
+        for tied in sorted.ties() {
+            let run = &mut order.places[tied.clone()];
+            run.sort_by(|&left, &right| compare(left, right));
+            let pairs = run.array_windows();
+            let is_tied = pairs.map(|&[left, right]| compare(left, right) == Ordering::Equal);
+            for (at, is_tied) in (tied.start + 1..).zip(is_tied) {
+                order.is_tied[at] = is_tied;
+            }
+        }
+        order
     }
 
     /// The first of each run of equal ones, and the sum of the run, where it is not zero.
-    fn add_up(&self, order: &[u32], diffs: &[i64]) -> (Vec<u32>, Vec<i64>) {
-        let (mut kept, mut sums) = (Vec::with_capacity(order.len()), Vec::new());
-        for run in order.chunk_by(|&left, &right| self.compare(left, right) == Ordering::Equal) {
-            let each = run.iter().map(|&at| diffs[at as usize]);
-            let sum = each.fold(0, i64::wrapping_add);
-            if sum != 0 {
-                kept.push(run[0]);
-                sums.push(sum);
+    fn add_up(&self, diffs: &[i64]) -> (Vec<u32>, Vec<i64>) {
+        let mut kept: Vec<u32> = Vec::with_capacity(self.places.len());
+        let mut sums: Vec<i64> = Vec::with_capacity(self.places.len());
+        for (place, is_tied) in self.places.iter().zip(&self.is_tied) {
+            let diff = diffs[*place as usize];
+            match sums.last_mut() {
+                Some(sum) if *is_tied => *sum = sum.wrapping_add(diff),
+                _ => {
+                    // The run before has ended.
+                    if sums.last() == Some(&0) {
+                        kept.pop();
+                        sums.pop();
+                    }
+                    kept.push(*place);
+                    sums.push(diff);
+                }
             }
+        }
+        if sums.last() == Some(&0) {
+            kept.pop();
+            sums.pop();
         }
         (kept, sums)
     }
+}
+
+/// Rows as the bytes that they are ordered by, which are made only if somebody asks.
+struct WholeRows<'a> {
+    rows: &'a RecordBatch,
+    bytes: OnceCell<Rows>,
+}
+
+impl<'a> WholeRows<'a> {
+    fn of(rows: &'a RecordBatch) -> Self {
+        let bytes = OnceCell::new();
+        WholeRows { rows, bytes }
+    }
+
+    fn compare(&self, left: u32, right: u32) -> Ordering {
+        let bytes = self.bytes.get_or_init(|| convert(self.rows));
+        bytes.row(left as usize).cmp(&bytes.row(right as usize))
+    }
+}
+
+/// There is a column, else nobody would have to ask.
+fn convert(rows: &RecordBatch) -> Rows {
+    let fields = rows.schema_ref().fields().iter();
+    let fields = fields.map(|field| SortField::new(field.data_type().clone()));
+    let converter = RowConverter::new(fields.collect());
+    let converter = converter.expect("all our types have a row format");
+    let rows = converter.convert_columns(rows.columns());
+    rows.expect("the columns have the types of their fields")
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use arrow::array::{Array, AsArray, Int64Array, StringArray};
+use arrow::array::{Array, AsArray, Int64Array, StringArray, UInt32Array};
 use arrow::datatypes::Int64Type;
 use proptest::prelude::*;
 
@@ -190,4 +190,126 @@ proptest! {
         let pieces = [borrow(left).consolidate(), borrow(right).consolidate()];
         prop_assert_eq!(Updates::concat(pieces, &old()).unwrap().consolidate(), consolidated);
     }
+}
+
+/// What a map says that has the bytes of arrow's row format as its keys.
+fn consolidated_by_row_format<T: ShardTime>(all: &Updates<T>) -> Updates<T> {
+    use arrow::row::{RowConverter, SortField};
+    let fields = all.rows().schema_ref().fields().iter();
+    let fields: Vec<_> = fields
+        .map(|field| SortField::new(field.data_type().clone()))
+        .collect();
+    let bytes: Vec<Vec<u8>> = if fields.is_empty() {
+        vec![Vec::new(); all.len()]
+    } else {
+        let converter = RowConverter::new(fields).unwrap();
+        let rows = converter.convert_columns(all.rows().columns()).unwrap();
+        rows.iter().map(|row| row.as_ref().to_vec()).collect()
+    };
+    let mut sums: BTreeMap<(Vec<u8>, T), (u32, i64)> = BTreeMap::new();
+    for (at, bytes) in bytes.into_iter().enumerate() {
+        let key = (bytes, all.times()[at].clone());
+        let (_, sum) = sums.entry(key).or_insert((at as u32, 0));
+        *sum = sum.wrapping_add(all.diffs()[at]);
+    }
+    sums.retain(|_, (_, sum)| *sum != 0);
+    let places: Vec<u32> = sums.values().map(|(at, _)| *at).collect();
+    let taken = arrow::compute::take_record_batch(all.rows(), &UInt32Array::from(places));
+    let times = sums.keys().map(|(_, time)| time.clone()).collect();
+    let diffs = sums.values().map(|(_, sum)| *sum).collect();
+    Updates::new(taken.unwrap(), times, diffs).unwrap()
+}
+
+/// Some of the updates, several times, in any order.
+fn picked<T: ShardTime>(all: &Updates<T>, picks: &[prop::sample::Index]) -> Updates<T> {
+    let picks = picks.iter().filter(|_| !all.is_empty());
+    let places: Vec<u32> = picks.map(|pick| pick.index(all.len()) as u32).collect();
+    let of = |at: &u32| *at as usize;
+    let times = places.iter().map(|at| all.times()[of(at)].clone());
+    let diffs = places.iter().map(|at| all.diffs()[of(at)]);
+    let (times, diffs) = (times.collect(), diffs.collect());
+    let rows = arrow::compute::take_record_batch(all.rows(), &UInt32Array::from(places));
+    Updates::new(rows.unwrap(), times, diffs).unwrap()
+}
+
+fn picks() -> impl Strategy<Value = Vec<prop::sample::Index>> {
+    prop::collection::vec(any::<prop::sample::Index>(), 0..40)
+}
+
+proptest! {
+    #[test]
+    fn rows_of_all_kinds_are_consolidated_as_in_their_row_format(
+        (_, all) in testing::any_updates::<u64>(),
+        picks in picks(),
+    ) {
+        let all = picked(&all, &picks);
+        let expected = consolidated_by_row_format(&all);
+        prop_assert_eq!(all.consolidate(), expected.clone());
+        prop_assert_eq!(expected.clone().consolidate(), expected);
+    }
+
+    #[test]
+    fn rows_of_all_kinds_at_times_of_several_coordinates_likewise(
+        (_, all) in testing::any_updates::<Pair>(),
+        picks in picks(),
+    ) {
+        let all = picked(&all, &picks);
+        prop_assert_eq!(all.clone().consolidate(), consolidated_by_row_format(&all));
+    }
+
+    #[test]
+    fn sorted_rows_that_become_equal_when_their_times_are_advanced_are_added_up(
+        (_, all) in testing::any_updates::<u64>(),
+        picks in picks(),
+    ) {
+        let mut sorted = picked(&all, &picks).consolidate();
+        sorted.advance(&Since::at(3));
+        prop_assert_eq!(sorted.clone().consolidate(), consolidated_by_row_format(&sorted));
+    }
+}
+
+#[test]
+fn floats_are_told_apart_and_ordered_by_their_bits() {
+    let ordered = [
+        -f64::NAN,
+        f64::NEG_INFINITY,
+        f64::MIN,
+        -f64::MIN_POSITIVE,
+        -0.0,
+        0.0,
+        f64::MIN_POSITIVE,
+        f64::INFINITY,
+        f64::NAN,
+    ];
+    let float = schema(&[column("float", ColumnKind::Float64, false)]);
+    let values = ordered.iter().rev().chain(&ordered).copied();
+    let values = arrow::array::Float64Array::from_iter_values(values);
+    let rows = RecordBatch::try_new(float.arrow(), vec![Arc::new(values)]).unwrap();
+    let all = Updates::new(rows, vec![0_u64; 18], vec![1; 18]).unwrap();
+    let all = all.consolidate();
+    let bits = |values: &[f64]| {
+        values
+            .iter()
+            .map(|value| value.to_bits())
+            .collect::<Vec<_>>()
+    };
+    let column = all.rows().column(0);
+    let values = column.as_primitive::<arrow::datatypes::Float64Type>();
+    assert_eq!(bits(values.values()), bits(&ordered));
+    assert_eq!(all.diffs(), [2; 9]);
+}
+
+/// Longer than what a number has room for, and more of them than get numbers of their own.
+#[test]
+fn texts_that_begin_alike_are_told_apart_by_their_ends() {
+    let names: Vec<String> = (0..40)
+        .map(|at| format!("{}{at}", "of one beginning ".repeat(at % 3)))
+        .collect();
+    let rows: Vec<Row<'_, u64>> = names
+        .iter()
+        .chain(&names)
+        .map(|name| (Some(name.as_str()), 0, 0, 1))
+        .collect();
+    let all = updates(&rows);
+    assert_eq!(all.clone().consolidate(), consolidated_by_row_format(&all));
 }

@@ -17,7 +17,7 @@ use super::world::*;
 
 /// A store that a process can write to a few times, and then never again.
 #[derive(Debug)]
-struct Mortal {
+pub(super) struct Mortal {
     store: MemoryConsensus,
     writes_left: AtomicI64,
 }
@@ -27,14 +27,14 @@ struct Mortal {
 struct Dead;
 
 impl Mortal {
-    fn new(store: &MemoryConsensus, writes: i64) -> Arc<Self> {
+    pub(super) fn new(store: &MemoryConsensus, writes: i64) -> Arc<Self> {
         Arc::new(Mortal {
             store: store.clone(),
             writes_left: AtomicI64::new(writes),
         })
     }
 
-    fn is_dead(&self) -> bool {
+    pub(super) fn is_dead(&self) -> bool {
         self.writes_left.load(Ordering::SeqCst) < 0
     }
 
@@ -87,7 +87,7 @@ impl Consensus for Mortal {
 }
 
 /// What the embedder's catalogue says, so far as it has committed.
-async fn catalogue(controller: &Controller) -> (BTreeSet<u64>, BTreeSet<ShardId>) {
+pub(super) async fn catalogue(controller: &Controller) -> (BTreeSet<u64>, BTreeSet<ShardId>) {
     let transaction = controller.metadata.begin().await.unwrap();
     let owned = transaction.owned().unwrap();
     let existing = owned.into_iter().map(|(id, _)| id).collect();

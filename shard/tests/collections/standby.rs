@@ -4,21 +4,29 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lowwater::{Since, StopReason, Upper};
+use lowwater::{CloneError, DowngradeError, HoldLost, Refusal, ShardId, Since, StopReason, Upper};
 use lowwater_shard::collections::{
-    AlterError, Collections, Kind, PrepareError, PromoteError, Start,
+    AlterError, CollectionRefusal, Collections, Kind, PrepareError, PromoteError,
+    ReadCollectionError, Start,
 };
+use lowwater_shard::consensus::MemoryConsensus;
+use lowwater_shard::consensus::unreliable::{Fault, UnreliableConsensus};
 use lowwater_shard::metadata::StoredMetadata;
 use lowwater_shard::record::{DataRecord, SinceRecord};
-use lowwater_shard::{Log, LogId, Transactor};
+use lowwater_shard::{Log, LogId, Parts, ReaderId, Transactor};
+use timely::progress::Antichain;
 
 use super::world::*;
 
-const LEASE: Duration = Duration::from_secs(900);
+pub(super) const LEASE: Duration = Duration::from_secs(900);
 
 /// A controller that only reads, and knows who owns which shard.
-async fn follow(store: &World, lease: Duration) -> Controller {
-    let collections = Collections::follow(&shards(store), quick(), lease);
+pub(super) async fn follow(store: &World, lease: Duration) -> Controller {
+    follow_on(store, &Parts::memory(), lease).await
+}
+
+async fn follow_on(store: &World, parts: &Parts, lease: Duration) -> Controller {
+    let collections = Collections::follow(&shards_on(store, parts), quick(), lease);
     let collections = collections.unwrap();
     let metadata = StoredMetadata::new(Arc::clone(store), None);
     collections
@@ -37,7 +45,7 @@ async fn reads(follower: &Controller, id: u64) {
 }
 
 /// All that is stored, but for leases.
-async fn without_leases(store: &World) -> Vec<String> {
+pub(super) async fn without_leases(store: &World) -> Vec<String> {
     let reader = Transactor::new(Arc::clone(store), None);
     let mut all = vec![format!("{:?}", store.fence().await.unwrap())];
     for id in store.list(None, 1_000).await.unwrap() {
@@ -247,39 +255,244 @@ fn a_promotion_that_is_refused_leaves_a_reader_as_it_was() {
     }));
 }
 
+/// Somebody whose clock says that all leases on a shard are over.
+async fn expire(store: &World, shard: ShardId) -> Vec<ReaderId> {
+    let expirer = Transactor::new(Arc::clone(store), None);
+    let mut log = Log::<SinceRecord<u64>>::new(shard);
+    let expire = |record: &SinceRecord<u64>| {
+        let leased = record.leased().iter();
+        let seen: Vec<_> = leased
+            .map(|(reader, leased)| (*reader, leased.renewals))
+            .collect();
+        Ok::<_, std::convert::Infallible>(record.expire(&seen))
+    };
+    expirer.carry_out(&mut log, expire).await.unwrap()
+}
+
+/// Leases are renewed so often that a test does not wait long, and seldom enough to be expired in
+/// between.
+const SHORT: Duration = Duration::from_millis(40);
+
+/// Expires the leases of a follower, and waits until it knows.
+async fn lapse(follower: &Controller, shard: ShardId) {
+    let mut expired = Vec::new();
+    // Renewed in between, a lease is not over.
+    comes_true("the lease is over", async || {
+        expired = expire(&follower.store, shard).await;
+        !expired.is_empty()
+    })
+    .await;
+    comes_true("it is told", async || {
+        follower.collections.lapsed().contains_key(&shard)
+    })
+    .await;
+    let record = follower.sinces(shard).await;
+    assert!(record.leased().keys().all(|reader| *reader != expired[0]));
+}
+
+/// The critical since of the one in charge has got here.
+async fn critical(live: &Controller, shard: ShardId, since: u64) {
+    comes_true("the critical since moves", async || {
+        let record = live.sinces(shard).await;
+        let mut all = record.critical().values();
+        all.all(|critical| critical.since == Since::at(since))
+    })
+    .await;
+}
+
 #[test]
-fn a_lease_that_lapses_is_told_and_the_process_goes_on() {
+fn a_hold_whose_lease_lapsed_is_revoked_and_its_process_goes_on() {
+    run(on_each_with_parts(|store, parts| async move {
+        let live = Controller::start_empty(&store, &parts).await;
+        live.create(&[1]).await;
+        let shard = live.shard(1);
+        live.write_rows(shard, 0..100).await;
+        critical(&live, shard, 90).await;
+        let follower = follow_on(&store, &parts, SHORT).await;
+        reads(&follower, 1).await;
+        let here = follower.collections.client().collection(1).unwrap();
+        let mut held = follower.collections.acquire(&[1]).await.unwrap().remove(0);
+        assert_eq!(held.hold.since(), &Since::at(90));
+        assert_eq!(held.hold.check(), Ok(()));
+        let as_of = Antichain::from_elem(90);
+        let read = follower.collections.snapshot(1, &as_of).await.unwrap();
+        assert_eq!(values(&read).len(), 91);
+
+        live.write_rows(shard, 100..200).await;
+        critical(&live, shard, 190).await;
+        assert_eq!(*live.sinces(shard).await.since(), Since::at(90), "held");
+        lapse(&follower, shard).await;
+        assert_eq!(follower.collections.lapsed()[&shard], Since::at(190));
+        comes_true("it is revoked", async || held.hold.check().is_err()).await;
+        let since = Since::at(190);
+        assert_eq!(held.hold.check(), Err(HoldLost::Revoked { since }));
+        assert_eq!(held.hold.try_clone().unwrap_err(), CloneError::Revoked);
+        let moved = held.hold.downgrade(Since::at(195)).unwrap_err();
+        assert!(matches!(moved, DowngradeError::Revoked { .. }));
+        let refused = follower.collections.snapshot(1, &as_of).await.unwrap_err();
+        let ReadCollectionError::TooEarly { since, .. } = refused else {
+            panic!("{refused}");
+        };
+        assert_eq!(since, Since::at(190));
+        drop(held);
+
+        // From here on it holds again, by another lease.
+        let held = follower.collections.acquire(&[1]).await.unwrap().remove(0);
+        assert_eq!(held.hold.since(), &Since::at(190));
+        live.write_rows(shard, 200..300).await;
+        critical(&live, shard, 290).await;
+        here.wait_for_upper_past([299]).await.unwrap();
+        assert_eq!(*live.sinces(shard).await.since(), Since::at(190));
+        assert_eq!(held.hold.check(), Ok(()));
+        let as_of = Antichain::from_elem(190);
+        let read = follower.collections.snapshot(1, &as_of).await.unwrap();
+        assert_eq!(values(&read).len(), 191);
+        assert_eq!(follower.collections.client().stopped(), None);
+    }));
+}
+
+#[test]
+fn a_hold_whose_lease_lapsed_goes_on_where_its_shard_still_has_it() {
     run(on_each(|store| async move {
         let live = Controller::start(&store, &ids([]), &ids([])).await;
         live.create(&[1]).await;
         let shard = live.shard(1);
-        let follower = follow(&store, Duration::from_millis(40)).await;
-        reads(&follower, 1).await;
         live.write(shard, 100).await;
+        critical(&live, shard, 90).await;
+        let follower = follow(&store, SHORT).await;
+        reads(&follower, 1).await;
+        let held = follower.collections.acquire(&[1]).await.unwrap().remove(0);
+        lapse(&follower, shard).await;
+        live.write(shard, 200).await;
+        critical(&live, shard, 190).await;
         let here = follower.collections.client().collection(1).unwrap();
-        here.wait_for_upper_past([99]).await.unwrap();
-        assert_eq!(follower.collections.lapsed().len(), 0);
-        // Somebody whose clock says that the lease is over.
-        let expirer = Transactor::new(Arc::clone(&store), None);
-        let mut log = Log::<SinceRecord<u64>>::new(shard);
-        let expire = |record: &SinceRecord<u64>| {
-            let leased = record.leased().iter();
-            let seen: Vec<_> = leased
-                .map(|(reader, leased)| (*reader, leased.renewals))
-                .collect();
-            Ok::<_, std::convert::Infallible>(record.expire(&seen))
-        };
-        let expired = expirer.carry_out(&mut log, expire).await.unwrap();
-        assert_eq!(expired.len(), 1);
-        comes_true("it is told", async || {
-            follower.collections.lapsed().contains_key(&shard)
+        here.wait_for_upper_past([199]).await.unwrap();
+        assert_eq!(held.hold.check(), Ok(()));
+        assert_eq!(*live.sinces(shard).await.since(), Since::at(90));
+    }));
+}
+
+#[test]
+fn a_lease_that_cannot_be_taken_anew_at_once_is_taken_later() {
+    run(async {
+        let memory: World = Arc::new(MemoryConsensus::new());
+        let live = Controller::start(&memory, &ids([]), &ids([])).await;
+        live.create(&[1]).await;
+        let shard = live.shard(1);
+        live.write(shard, 100).await;
+        critical(&live, shard, 90).await;
+        let unreliable = UnreliableConsensus::new(Arc::clone(&memory));
+        let store: World = Arc::new(unreliable.clone());
+        let follower = follow(&store, SHORT).await;
+        reads(&follower, 1).await;
+        let held = follower.collections.acquire(&[1]).await.unwrap().remove(0);
+        live.write(shard, 200).await;
+        critical(&live, shard, 190).await;
+        // The commit by which it finds its lease gone works, and the next one, of a new lease, fails.
+        unreliable.next_commits([Fault::Refused, Fault::None].repeat(20));
+        comes_true("the lease is over", async || {
+            !expire(&memory, shard).await.is_empty()
         })
         .await;
-        let record = follower.sinces(shard).await;
-        assert!(record.leased().keys().all(|reader| *reader != expired[0]));
-        assert_eq!(record.leased().len(), 1, "there is a new one");
-        live.write(shard, 200).await;
-        here.wait_for_upper_past([199]).await.unwrap();
+        comes_true("it is revoked", async || held.hold.check().is_err()).await;
+        assert_eq!(follower.sinces(shard).await.leased().len(), 1);
+    });
+}
+
+#[test]
+fn what_was_dropped_and_finalized_after_a_lease_lapsed_is_gone_for_its_holders() {
+    run(on_each(|store| async move {
+        let live = Controller::start(&store, &ids([]), &ids([])).await;
+        live.create(&[1, 2]).await;
+        let shard = live.shard(1);
+        live.write(shard, 100).await;
+        critical(&live, shard, 90).await;
+        let follower = follow(&store, SHORT).await;
+        reads(&follower, 1).await;
+        reads(&follower, 2).await;
+        let held = follower.collections.acquire(&[1]).await.unwrap().remove(0);
+        let _ = live.prepare(&[], &[1]).await;
+        live.collections.drop_collections(vec![1]).await.unwrap();
+        // Its lease blocks that, for as long as it is there.
+        live.until(|stats| stats.outstanding == 1 && stats.failed > 0)
+            .await;
+        assert_eq!(held.hold.check(), Ok(()));
+        comes_true("it is over", async || {
+            expire(&store, shard).await;
+            live.sinces(shard).await.is_buried()
+        })
+        .await;
+        comes_true("it is revoked", async || held.hold.check().is_err()).await;
+        let since = Since::gone();
+        assert_eq!(held.hold.check(), Err(HoldLost::Revoked { since }));
+        comes_true("nobody knows it any more", async || {
+            follower.collections.active() == [2]
+        })
+        .await;
+        let as_of = Antichain::from_elem(95);
+        let refused = follower.collections.snapshot(1, &as_of).await.unwrap_err();
+        assert!(matches!(refused, ReadCollectionError::UnknownCollection(1)));
+        drop(held);
+        // By what it has seen of the metadata it is still there: it is told otherwise.
+        let again = vec![new(1, Kind::Compute)];
+        let refused = follower.collections.create(None, again).await.unwrap_err();
+        let refused = refusals(refused);
+        assert!(
+            matches!(refused[0].1, CollectionRefusal::Engine(Refusal::ShardGone(gone)) if gone == shard),
+            "{refused:?}"
+        );
+        follower.collections.stop().await.unwrap();
+    }));
+}
+
+#[test]
+fn whoever_only_reads_sees_what_others_create_and_drop() {
+    run(on_each(|store| async move {
+        let live = Controller::start(&store, &ids([]), &ids([])).await;
+        live.create(&[1]).await;
+        let follower = follow(&store, LEASE).await;
+        reads(&follower, 1).await;
+        // Created by the other: refused until it is looked for, and there from then on.
+        live.create(&[2]).await;
+        let batch = || vec![new(2, Kind::Compute)];
+        let refused = follower
+            .collections
+            .create(None, batch())
+            .await
+            .unwrap_err();
+        assert!(matches!(
+            refusals(refused)[..],
+            [(2, CollectionRefusal::NoShard)]
+        ));
+        let transaction = follower.metadata.begin().await.unwrap();
+        follower.collections.observe(&transaction).unwrap();
+        let _ = follower.collections.create(None, batch()).await.unwrap();
+        live.write(live.shard(2), 50).await;
+        let here = follower.collections.client().collection(2).unwrap();
+        here.wait_for_upper_past([49]).await.unwrap();
+
+        // Dropped by the other: kept while it is read here, and finalized when it is not.
+        let held = follower.collections.acquire(&[1]).await.unwrap();
+        let shard = live.shard(1);
+        let _ = live.prepare(&[], &[1]).await;
+        live.collections.drop_collections(vec![1]).await.unwrap();
+        let transaction = follower.metadata.begin().await.unwrap();
+        follower.collections.observe(&transaction).unwrap();
+        assert_eq!(held[0].hold.check(), Ok(()));
+        follower
+            .collections
+            .drop_collections(vec![1])
+            .await
+            .unwrap();
+        assert!(!live.sinces(shard).await.is_buried());
+        drop(held);
+        live.until(|stats| stats.succeeded == 1).await;
+        let batch = vec![new(1, Kind::Compute)];
+        let refused = follower.collections.create(None, batch).await.unwrap_err();
+        assert!(matches!(
+            refusals(refused)[..],
+            [(1, CollectionRefusal::NoShard)]
+        ));
         assert_eq!(follower.collections.client().stopped(), None);
     }));
 }

@@ -10,7 +10,8 @@ use arrow::datatypes::Int64Type;
 use lowwater::{Config, ReadPolicy, ShardId, Upper};
 use lowwater_shard::collections::{
     Allotment, CollectionDescription, CollectionRefusal, Collections, CreateCollectionsError,
-    Finalization, FinalizerStats, Kind, NewCollection, Plan, PrepareError, Prepared, Start,
+    Finalization, FinalizerStats, Kind, NewCollection, OpenTablesError, Plan, PrepareError,
+    Prepared, Start,
 };
 use lowwater_shard::consensus::embedded::EmbeddedConsensus;
 use lowwater_shard::consensus::postgres::{PostgresConfig, PostgresConsensus};
@@ -125,6 +126,7 @@ pub(crate) fn quick() -> Start {
             retry_max: Duration::from_millis(20),
             ..Finalization::default()
         },
+        apply_interval: Duration::from_millis(1),
         ..Start::default()
     }
 }
@@ -151,12 +153,30 @@ pub(crate) fn rows(times: Range<u64>) -> Updates<u64> {
     Updates::new(rows, times.collect(), diffs).unwrap()
 }
 
-/// What the rows say, in order.
+/// The values of rows as [`new`] describes them, each as often as it is there, in order.
 pub(crate) fn values(updates: &Updates<u64>) -> Vec<i64> {
-    let values = updates.rows().column(0).as_primitive::<Int64Type>();
-    let mut values = values.values().to_vec();
+    let Some(column) = updates.rows().columns().first() else {
+        return Vec::new();
+    };
+    let column = column.as_primitive::<Int64Type>().values().iter();
+    let copies = column.zip(updates.diffs());
+    let copies = copies
+        .flat_map(|(value, diff)| std::iter::repeat_n(*value, usize::try_from(*diff).unwrap()));
+    let mut values: Vec<i64> = copies.collect();
     values.sort_unstable();
     values
+}
+
+/// Fails where something hangs.
+pub(crate) async fn within<X>(future: impl Future<Output = X>) -> X {
+    let done = tokio::time::timeout(WITHIN, future).await;
+    done.expect("it hangs")
+}
+
+/// Rows of tables as [`new`] describes them.
+pub(crate) fn batch<const N: usize>(values: [i64; N]) -> RecordBatch {
+    let values: ArrayRef = Arc::new(Int64Array::from(values.to_vec()));
+    RecordBatch::try_new(columns(&["a"]).arrow(), vec![values]).unwrap()
 }
 
 pub(crate) fn described(kind: Kind<u64>) -> CollectionDescription<u64> {
@@ -234,7 +254,11 @@ impl Controller {
             .initialize(&mut transaction, existing, dropped);
         let prepared = prepared.unwrap();
         transaction.commit().await.unwrap();
-        prepared.committed()
+        let plan = prepared.committed();
+        match self.collections.open_tables(BTreeSet::new()).await {
+            Ok(()) | Err(OpenTablesError::Open) => plan,
+            Err(trouble) => panic!("{trouble}"),
+        }
     }
 
     pub(crate) async fn prepare(&self, added: &[u64], dropped: &[u64]) -> Plan<u64> {
@@ -327,9 +351,9 @@ pub(crate) fn refusals(
 ) -> Vec<(u64, CollectionRefusal<u64, u64>)> {
     match error {
         CreateCollectionsError::Refused(refusals) => refusals,
-        trouble @ (CreateCollectionsError::Storage(_) | CreateCollectionsError::Stopped(_)) => {
-            panic!("{trouble}")
-        }
+        trouble @ (CreateCollectionsError::Passed(_)
+        | CreateCollectionsError::Storage(_)
+        | CreateCollectionsError::Stopped(_)) => panic!("{trouble}"),
     }
 }
 

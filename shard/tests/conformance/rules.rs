@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use lowwater::{ShardId, StorageErrorKind};
+use lowwater_shard::consensus::postgres::{PostgresConfig, PostgresConsensus};
 use lowwater_shard::consensus::{
     Changes, Consensus, Fence, Fenced, Offer, Outcome, Scan, Truncation, Version,
 };
@@ -437,5 +438,31 @@ pub(crate) fn a_commit_waits_at_the_gate(server: &Postgres) {
         }
         holder.batch_execute("COMMIT").await.unwrap();
         assert_eq!(commit.await.unwrap(), Ok(vec![Outcome::Taken]));
+    });
+}
+
+/// What no notification tells of, as where it was lost, is found by looking now and then.
+pub(crate) fn what_is_not_notified_is_hinted_at(server: &Postgres) {
+    run(async {
+        let config = PostgresConfig::new(&server.address()).unwrap();
+        let config = config.poll_interval(Duration::from_millis(50));
+        let store = PostgresConsensus::open(config).await.unwrap();
+        let mut changes = store.changes();
+        // It listens, and does not know since when.
+        hinted_at(&mut changes, log(1)).await;
+        let past_the_store = server.connect().await;
+        for number in 1..5_u128 {
+            let write = format!(
+                "INSERT INTO {}.lowwater_versions VALUES ($1, 1, 'x')",
+                server.schema()
+            );
+            let name = log(number).to_bytes().to_vec();
+            let written = past_the_store.execute(&write, &[&name]).await;
+            assert_eq!(written.unwrap(), 1);
+            while store.heads(vec![log(number)]).await.unwrap()[0].is_none() {
+                hinted_at(&mut changes, log(number)).await;
+            }
+            hinted_at(&mut changes, log(number)).await;
+        }
     });
 }

@@ -7,9 +7,9 @@ use timely::progress::Antichain;
 
 use crate::world::*;
 
-for_both_times! {
+on_all_stores! {
     async fn what_is_appended_is_read_by_another_process<T: TestTime>() {
-        let world = World::new();
+        let world = World::new().await;
         let writer = writer(&world.process::<T>()).await;
         write(&writer, 0, 3).await;
         write(&writer, 3, 5).await;
@@ -19,7 +19,7 @@ for_both_times! {
     }
 
     async fn an_append_elsewhere_is_refused_with_the_current_upper<T: TestTime>() {
-        let world = World::new();
+        let world = World::new().await;
         let (mine, theirs) = (writer(&world.process::<T>()).await, writer(&world.process::<T>()).await);
         write(&theirs, 0, 5).await;
         for lower in [0, 4, 6] {
@@ -30,7 +30,7 @@ for_both_times! {
     }
 
     async fn a_writer_that_repeats_itself_writes_only_the_rest<T: TestTime>() {
-        let world = World::new();
+        let world = World::new().await;
         let (mine, theirs) = (writer(&world.process::<T>()).await, writer(&world.process::<T>()).await);
         write(&theirs, 0, 3).await;
         let rows: Vec<_> = (0..5).map(|at| (at as i64, T::at(at), 1)).collect();
@@ -45,7 +45,7 @@ for_both_times! {
     }
 
     async fn updates_outside_of_the_frontiers_are_refused<T: TestTime>() {
-        let writer = writer(&World::new().process::<T>()).await;
+        let writer = writer(&World::new().await.process::<T>()).await;
         for outside in [5, 6] {
             let rows = updates(&[(1, T::at(outside), 1)]);
             let refused = writer.compare_and_append(upper(0), upper(5), rows).await;
@@ -57,7 +57,7 @@ for_both_times! {
     async fn an_unknown_outcome_is_found_out<T: TestTime>() {
         use Fault::{Late, LostAfter, LostBefore};
         for settings in [by_hand(), no_inline()] {
-            let world = World::new();
+            let world = World::new().await;
             let writer = writer(&world.process_with::<T>(settings)).await;
             for (at, fault) in [LostBefore, LostAfter, Late].into_iter().enumerate() {
                 world.store.next_commits([fault]);
@@ -69,7 +69,7 @@ for_both_times! {
     }
 
     async fn all_waiters_see_an_upper_that_advances_in_one_step_to_the_end<T: TestTime>() {
-        let world = World::new();
+        let world = World::new().await;
         let mine = world.process::<T>();
         let waiters = [writer(&mine).await, writer(&mine).await, writer(&world.process::<T>()).await];
         let far = as_of(1_000_000);
@@ -90,7 +90,7 @@ for_both_times! {
     }
 
     async fn a_wait_past_the_empty_frontier_is_refused_at_once<T: TestTime>() {
-        let writer = writer(&World::new().process::<T>()).await;
+        let writer = writer(&World::new().await.process::<T>()).await;
         let refused = writer.wait_for_upper_past(&Antichain::new()).await;
         assert!(matches!(refused, Err(WaitError::EmptyFrontier)), "{refused:?}");
     }
@@ -105,7 +105,7 @@ async fn mine_and_theirs<T: TestTime>(world: &World, at: u64) -> Vec<(i64, T, i6
 #[test]
 fn a_wait_that_is_dropped_loses_nothing() {
     run(async {
-        let world = World::new();
+        let world = World::new().await;
         let writer = writer(&world.process::<u64>()).await;
         for at in 0..3 {
             let past = as_of(at);
@@ -122,7 +122,7 @@ fn a_wait_that_is_dropped_loses_nothing() {
 #[test]
 fn appends_to_ten_shards_are_one_commit_and_no_file() {
     run(async {
-        let world = World::new();
+        let world = World::new().await;
         let counting = crate::counting::Counting::new(std::sync::Arc::new(world.store.clone()));
         let shards = lowwater_shard::Shards::<u64>::new(
             &tokio::runtime::Handle::current(),
@@ -157,7 +157,7 @@ fn appends_to_ten_shards_are_one_commit_and_no_file() {
 #[test]
 fn appends_to_one_shard_wait_for_each_other() {
     run(async {
-        let shards = World::new().process::<u64>();
+        let shards = World::new().await.process::<u64>();
         let writer = writer(&shards).await;
         let append = |from| Append {
             writer: &writer,
@@ -176,7 +176,7 @@ fn appends_to_one_shard_wait_for_each_other() {
 #[test]
 fn an_append_does_not_write_more_the_more_was_written() {
     run(async {
-        let world = World::new();
+        let world = World::new().await;
         let counting = crate::counting::Counting::new(std::sync::Arc::new(world.store.clone()));
         let shards = lowwater_shard::Shards::<u64>::new(
             &tokio::runtime::Handle::current(),
@@ -197,5 +197,32 @@ fn an_append_does_not_write_more_the_more_was_written() {
         // A full version comes when the differences are as large: twice in eight thousand here.
         let total: usize = per_thousand.iter().sum();
         assert!(total < 8_000 * 250, "{per_thousand:?}");
+    });
+}
+
+#[test]
+fn updates_stay_in_the_record_up_to_a_threshold() {
+    run(async {
+        let world = World::new().await;
+        for (settings, rows, parts) in [
+            (by_hand(), 1_000, 0),
+            (by_hand(), 30_000, 1),
+            (no_inline(), 1, 1),
+        ] {
+            let shards = world.process_with::<u64>(settings);
+            let shard = lowwater::ShardId::new(u128::try_from(rows).unwrap());
+            let writer = shards.writer(shard, &schema()).await.unwrap();
+            let rows: Vec<_> = (0..rows).map(|row| (row * row, 0, 1)).collect();
+            let count = rows.len();
+            writer
+                .compare_and_append(upper(0), upper(1), updates(&rows))
+                .await
+                .unwrap();
+            let inspection = shards.inspect(shard).await.unwrap();
+            assert_eq!(inspection.parts, parts, "{count} rows");
+            assert!(inspection.inline_bytes <= 64 << 10);
+            let read = shards.snapshot(shard, &as_of(0)).await.unwrap();
+            assert_eq!(read.len(), count);
+        }
     });
 }

@@ -1,4 +1,5 @@
 //! A store that counts what is asked of it.
+#![allow(dead_code, reason = "each test uses what it needs of it")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,6 +13,7 @@ use lowwater_shard::consensus::{
 pub(crate) struct Counting {
     inner: Arc<dyn Consensus>,
     commits: Arc<AtomicUsize>,
+    reads: Arc<AtomicUsize>,
     bytes: Arc<AtomicUsize>,
 }
 
@@ -20,12 +22,18 @@ impl Counting {
         Counting {
             inner,
             commits: Arc::default(),
+            reads: Arc::default(),
             bytes: Arc::default(),
         }
     }
 
     pub(crate) fn commits(&self) -> usize {
         self.commits.load(Ordering::SeqCst)
+    }
+
+    /// How often something was read.
+    pub(crate) fn reads(&self) -> usize {
+        self.reads.load(Ordering::SeqCst)
     }
 
     /// How many bytes were offered.
@@ -36,6 +44,7 @@ impl Counting {
 
 impl Consensus for Counting {
     fn heads(&self, logs: Vec<LogId>) -> Answer<Vec<Option<Version>>> {
+        self.reads.fetch_add(1, Ordering::SeqCst);
         self.inner.heads(logs)
     }
 
@@ -51,6 +60,7 @@ impl Consensus for Counting {
     }
 
     fn scan(&self, scans: Vec<Scan>) -> Answer<Vec<Vec<Version>>> {
+        self.reads.fetch_add(1, Ordering::SeqCst);
         self.inner.scan(scans)
     }
 

@@ -8,7 +8,7 @@ use crate::world::*;
 for_both_times! {
     async fn a_history_is_the_contents_at_the_since_and_all_that_came_after<T: TestTime>() {
         for settings in [by_hand(), no_inline()] {
-            let world = World::new();
+            let world = World::new().await;
             let shards = world.process_with::<T>(settings);
             let writer = writer(&shards).await;
             let (me, epoch) = (ReaderId::new(1), Epoch::new(1));

@@ -42,10 +42,14 @@ async fn since<T: ShardTime>(shards: &Shards<T>) -> Since<T> {
 
 /// Registers a reader whose process dies: it is neither renewed nor given back.
 async fn dead_reader<T: TestTime>(world: &World) {
+    dead_reader_for::<T>(world, LEASE).await;
+}
+
+async fn dead_reader_for<T: TestTime>(world: &World, lease: Duration) {
     let store = std::sync::Arc::new(world.store.clone());
     let dying = lowwater_shard::Transactor::new(store, None);
     let mut log = lowwater_shard::Log::<lowwater_shard::record::SinceRecord<T>>::new(shard());
-    let lease_ms = u64::try_from(LEASE.as_millis()).unwrap();
+    let lease_ms = u64::try_from(lease.as_millis()).unwrap();
     let register = |record: &lowwater_shard::record::SinceRecord<T>| {
         record.register_leased(ReaderId::random(), lease_ms, lowwater_shard::SeqNo::FIRST)
     };
@@ -54,7 +58,7 @@ async fn dead_reader<T: TestTime>(world: &World) {
 
 for_both_times! {
     async fn a_reader_keeps_its_since_and_its_lease_is_renewed<T: TestTime>() {
-        let world = World::new();
+        let world = World::new().await;
         let (mine, theirs) = (world.process::<T>(), world.process_with::<T>(watching()));
         let writer = writer(&theirs).await;
         write(&writer, 0, 10).await;
@@ -71,7 +75,7 @@ for_both_times! {
     }
 
     async fn a_reader_that_is_dead_is_expired_after_its_whole_lease<T: TestTime>() {
-        let world = World::new();
+        let world = World::new().await;
         let theirs = world.process_with::<T>(watching());
         let writer = writer(&theirs).await;
         write(&writer, 0, 10).await;
@@ -87,7 +91,7 @@ for_both_times! {
     }
 
     async fn two_that_lapse_together_leave_the_since_to_those_that_stay<T: TestTime>() {
-        let world = World::new();
+        let world = World::new().await;
         let theirs = world.process_with::<T>(watching());
         let writer = writer(&theirs).await;
         write(&writer, 0, 10).await;
@@ -100,7 +104,7 @@ for_both_times! {
     }
 
     async fn a_lease_that_lapsed_while_the_store_was_out_of_reach_is_a_typed_loss<T: TestTime>() {
-        let world = World::new();
+        let world = World::new().await;
         let cut_off = World::on(std::sync::Arc::new(world.store.clone()));
         let cut_off = World { parts: world.parts.clone(), ..cut_off };
         let theirs = world.process_with::<T>(watching());
@@ -122,7 +126,7 @@ for_both_times! {
     }
 
     async fn what_readers_wish_is_written_within_an_interval<T: TestTime>() {
-        let world = World::new();
+        let world = World::new().await;
         let (mine, theirs) = (world.process::<T>(), world.process::<T>());
         let writer = writer(&theirs).await;
         write(&writer, 0, 10).await;
@@ -138,7 +142,7 @@ for_both_times! {
 #[test]
 fn renewals_of_all_leases_are_one_transaction_four_times_a_lease() {
     run(async {
-        let world = World::new();
+        let world = World::new().await;
         let counting = crate::counting::Counting::new(std::sync::Arc::new(world.store.clone()));
         let shards = Shards::<u64>::new(
             &tokio::runtime::Handle::current(),
@@ -165,7 +169,7 @@ fn renewals_of_all_leases_are_one_transaction_four_times_a_lease() {
 #[test]
 fn after_the_machine_slept_the_next_call_tells_and_nothing_panics() {
     run(async {
-        let world = World::new();
+        let world = World::new().await;
         let theirs = world.process_with::<u64>(watching());
         let writer = writer(&theirs).await;
         write(&writer, 0, 10).await;
@@ -187,4 +191,93 @@ fn after_the_machine_slept_the_next_call_tells_and_nothing_panics() {
         tokio::time::advance(100 * LEASE).await;
         assert!(is_lost(&reader, 0).await);
     });
+}
+
+/// Leases that end while one waits, on each store.
+mod short {
+    use super::*;
+
+    /// By the real clock: how long a lease is at least, others tell with the clock that runs when
+    /// everybody waits.
+    const SHORT: Duration = Duration::from_millis(500);
+
+    /// Nothing here takes longer, unless it hangs.
+    const BOUND: Duration = Duration::from_secs(60);
+
+    fn watching_short() -> Settings {
+        Settings {
+            lease: SHORT,
+            ..watching()
+        }
+    }
+
+    async fn since_becomes<T: TestTime>(shards: &Shards<T>, at: u64) {
+        let becomes = async {
+            while since(shards).await != Since::at(T::at(at)) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let became = tokio::time::timeout(BOUND, becomes).await;
+        became.expect("the since goes there");
+    }
+
+    on_all_stores! {
+        async fn dead_readers_are_expired_and_live_ones_stay<T: TestTime>() {
+            let world = World::new().await;
+            let (mine, theirs) = (world.process::<T>(), world.process_with::<T>(watching_short()));
+            let writer = writer(&theirs).await;
+            write(&writer, 0, 10).await;
+            move_critical(&theirs, 0).await;
+            dead_reader_for::<T>(&world, SHORT).await;
+            dead_reader_for::<T>(&world, SHORT).await;
+            move_critical(&theirs, 3).await;
+            let reader = mine.reader(shard()).await.unwrap();
+            reader.downgrade(&Since::at(T::at(2))).await.unwrap();
+            assert_eq!(theirs.inspect(shard()).await.unwrap().leased.len(), 3);
+            since_becomes(&theirs, 2).await;
+            let left = theirs.inspect(shard()).await.unwrap().leased;
+            assert_eq!(left.keys().collect::<Vec<_>>(), [&reader.id()]);
+            assert!(!is_lost(&reader, 2).await);
+            reader.leave().await.unwrap();
+            since_becomes(&theirs, 3).await;
+        }
+
+        async fn who_was_cut_off_for_too_long_is_told_so<T: TestTime>() {
+            let world = World::new().await;
+            let cut_off = World::on(std::sync::Arc::new(world.store.clone()));
+            let cut_off = World { parts: world.parts.clone(), ..cut_off };
+            let theirs = world.process_with::<T>(watching_short());
+            let writer = writer(&theirs).await;
+            write(&writer, 0, 10).await;
+            move_critical(&theirs, 0).await;
+            let mine = cut_off.process_with::<T>(Settings { lease: SHORT, ..by_hand() });
+            let reader = mine.reader(shard()).await.unwrap();
+            cut_off.store.next_commits(vec![Fault::Refused; 100_000]);
+            move_critical(&theirs, 9).await;
+            since_becomes(&theirs, 9).await;
+            cut_off.store.forget_faults();
+            assert!(is_lost(&reader, 0).await);
+            let again = cut_off.process::<T>().reader(shard()).await.unwrap();
+            assert!(!is_lost(&again, 9).await);
+        }
+
+        async fn wishes_are_written_and_leases_renewed_in_the_background<T: TestTime>() {
+            let world = World::new().await;
+            let theirs = world.process::<T>();
+            let writer = writer(&theirs).await;
+            write(&writer, 0, 10).await;
+            let mine = world.process_with::<T>(Settings { lease: 4 * SHORT, ..by_hand() });
+            let reader = mine.reader(shard()).await.unwrap();
+            reader.downgrade_soon(&Since::at(T::at(5)));
+            since_becomes(&theirs, 5).await;
+            let renewals = async || theirs.inspect(shard()).await.unwrap().leased[&reader.id()].renewals;
+            let before = renewals().await;
+            let renewed = async {
+                while renewals().await < before + 2 {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            };
+            tokio::time::timeout(BOUND, renewed).await.expect("nobody asks for it");
+        }
+    }
 }

@@ -3,8 +3,10 @@
 use lowwater::Since;
 use lowwater_shard::{Epoch, ReaderId, ShardTime, SnapshotError};
 use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 use timely::progress::Antichain;
 
+use crate::place::Place;
 use crate::world::*;
 
 const ME: ReaderId = ReaderId::new(1);
@@ -52,7 +54,7 @@ fn deed() -> impl Strategy<Value = Deed> {
 }
 
 async fn play<T: TestTime>(deeds: Vec<Deed>, is_inline: bool) {
-    let world = World::new();
+    let world = World::new().await;
     let settings = if is_inline { by_hand() } else { no_inline() };
     let mine = world.process_with::<T>(settings.clone());
     let theirs = world.process_with::<T>(settings);
@@ -86,7 +88,7 @@ async fn play<T: TestTime>(deeds: Vec<Deed>, is_inline: bool) {
             Deed::CompactElsewhere => drop(theirs.compact(shard()).await.unwrap()),
             Deed::Sweep => drop(mine.sweep(shard()).await.unwrap()),
             Deed::SweepElsewhere => drop(theirs.sweep(shard()).await.unwrap()),
-            Deed::Pass => tokio::time::advance(std::time::Duration::from_secs(700)).await,
+            Deed::Pass => skip(std::time::Duration::from_secs(700)).await,
         }
         for at in since..written {
             for process in [&mine, &theirs] {
@@ -126,9 +128,35 @@ proptest! {
     }
 }
 
-for_both_times! {
+/// A few random histories where all that is done goes to a disk or a server.
+fn on_a_store(place: fn() -> Option<Place>) {
+    let deeds = (prop::collection::vec(deed(), 1..12), any::<bool>());
+    let mut runner = TestRunner::new(ProptestConfig::with_cases(3));
+    let played = runner.run(&deeds, |(deeds, is_inline)| {
+        run_in(place(), || play::<Pair>(deeds, is_inline));
+        Ok(())
+    });
+    played.unwrap();
+}
+
+#[test]
+fn a_snapshot_is_what_was_written_to_sqlite() {
+    on_a_store(Place::sqlite);
+}
+
+#[test]
+fn a_snapshot_is_what_was_written_to_postgres() {
+    on_a_store(Place::postgres);
+}
+
+#[test]
+fn a_snapshot_is_what_was_written_to_postgres_and_s3() {
+    on_a_store(Place::postgres_and_s3);
+}
+
+on_all_stores! {
     async fn a_snapshot_waits_until_its_frontier_is_complete<T: TestTime>() {
-        let world = World::new();
+        let world = World::new().await;
         let (mine, theirs) = (world.process::<T>(), world.process::<T>());
         let snapshot = mine.snapshot(shard(), &as_of(3));
         let snapshot = tokio::spawn(snapshot);
@@ -143,7 +171,7 @@ for_both_times! {
     }
 
     async fn a_snapshot_as_of_the_empty_frontier_is_refused<T: TestTime>() {
-        let shards = World::new().process::<T>();
+        let shards = World::new().await.process::<T>();
         let refused = shards.snapshot(shard(), &Antichain::new()).await;
         assert!(matches!(refused, Err(SnapshotError::EmptyFrontier)), "{refused:?}");
         let refused = shards.snapshot_stats(shard(), &Antichain::new()).await;
@@ -151,7 +179,7 @@ for_both_times! {
     }
 
     async fn stats_wait_and_refuse_as_a_snapshot_does<T: TestTime>() {
-        let world = World::new();
+        let world = World::new().await;
         let shards = world.process_with::<T>(no_inline());
         let writer = writer(&shards).await;
         write(&writer, 0, 5).await;
@@ -170,7 +198,7 @@ for_both_times! {
 #[test]
 fn neither_later_nor_incomparable_times_are_in_a_snapshot() {
     run(async {
-        let world = World::new();
+        let world = World::new().await;
         let shards = world.process::<Pair>();
         let writer = writer(&shards).await;
         let rows = [

@@ -6,8 +6,10 @@ use std::time::Duration;
 use lowwater::{Since, Upper};
 use lowwater_shard::{Epoch, ReaderId};
 use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 use timely::progress::Antichain;
 
+use crate::place::Place;
 use crate::world::*;
 
 const ME: ReaderId = ReaderId::new(1);
@@ -41,7 +43,7 @@ fn add(sums: &mut BTreeMap<(i64, Pair), i64>, rows: &[(i64, Pair, i64)]) {
 }
 
 async fn play(as_of: Pair, ticks: Vec<Tick>) {
-    let world = World::new();
+    let world = World::new().await;
     let (mine, theirs) = (
         world.process::<Pair>(),
         world.process_with::<Pair>(no_inline()),
@@ -98,7 +100,7 @@ async fn play(as_of: Pair, ticks: Vec<Tick>) {
         if is_told && by != (0, 0) {
             let step = subscription.next().await.unwrap().unwrap();
             add(&mut told, &list(&step.updates));
-            tokio::time::sleep(Duration::from_secs(2)).await;
+            pass(Duration::from_secs(2)).await;
         }
         if is_compacted {
             theirs.compact(shard()).await.unwrap();
@@ -124,4 +126,30 @@ proptest! {
     ) {
         run(play(Pair::new(as_of.0, as_of.1), ticks));
     }
+}
+
+/// A few where all that is done goes to a disk or a server.
+fn on_a_store(place: fn() -> Option<Place>) {
+    let ticks = prop::collection::vec(tick(), 1..8);
+    let mut runner = TestRunner::new(ProptestConfig::with_cases(4));
+    let played = runner.run(&ticks, |ticks| {
+        run_in(place(), || play(Pair::new(1, 2), ticks));
+        Ok(())
+    });
+    played.unwrap();
+}
+
+#[test]
+fn on_sqlite_every_update_is_told_once() {
+    on_a_store(Place::sqlite);
+}
+
+#[test]
+fn on_postgres_every_update_is_told_once() {
+    on_a_store(Place::postgres);
+}
+
+#[test]
+fn on_postgres_and_s3_every_update_is_told_once() {
+    on_a_store(Place::postgres_and_s3);
 }

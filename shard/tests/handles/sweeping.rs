@@ -36,7 +36,7 @@ fn deed() -> impl Strategy<Value = Deed> {
 }
 
 async fn play(deeds: Vec<Deed>) {
-    let world = World::new();
+    let world = World::new().await;
     let (mine, theirs) = (
         world.process::<u64>(),
         world.process_with::<u64>(no_inline()),
@@ -78,7 +78,7 @@ async fn play(deeds: Vec<Deed>) {
             Deed::Sweep => drop(mine.sweep(shard()).await.unwrap()),
             Deed::SweepElsewhere => drop(theirs.sweep(shard()).await.unwrap()),
             Deed::Compact => drop(theirs.compact(shard()).await.unwrap()),
-            Deed::Pass(seconds) => tokio::time::advance(Duration::from_secs(seconds)).await,
+            Deed::Pass(seconds) => skip(Duration::from_secs(seconds)).await,
         }
         transactor.refresh(&mut [&mut log]).await.unwrap();
         let stored = world.parts.list(shard()).await.unwrap();
@@ -91,7 +91,7 @@ async fn play(deeds: Vec<Deed>) {
     }
     // In the end only what is referred to is left.
     for _ in 0..4 {
-        tokio::time::advance(Duration::from_secs(601)).await;
+        skip(Duration::from_secs(601)).await;
         mine.sweep(shard()).await.unwrap();
     }
     transactor.refresh(&mut [&mut log]).await.unwrap();

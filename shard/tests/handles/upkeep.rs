@@ -40,9 +40,31 @@ async fn stored(world: &World) -> usize {
     world.parts.list(shard()).await.unwrap().len()
 }
 
-for_both_times! {
+mod background {
+    use super::*;
+
+    for_both_times! {
+        async fn in_the_background_batches_and_bytes_stay_few<T: TestTime>() {
+            let world = World::new().await;
+            let shards = world.process::<T>();
+            move_critical(&shards, Since::minimum()).await;
+            let keeper = world.process_with::<T>(Settings::default());
+            let _used = writer(&keeper).await;
+            for tick in 0..50 {
+                change(&shards, tick * 10, tick * 10 + 10).await;
+                move_critical(&shards, Since::at(T::at(tick * 10 + 8))).await;
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            let inspection = shards.inspect(shard()).await.unwrap();
+            assert!(inspection.batches < 25, "{}", inspection.batches);
+            assert!(inspection.updates < 200, "{}", inspection.updates);
+        }
+    }
+}
+
+on_all_stores! {
     async fn space_shrinks_as_the_since_advances<T: TestTime>() {
-        let world = World::new();
+        let world = World::new().await;
         let shards = world.process_with::<T>(no_inline());
         move_critical(&shards, Since::minimum()).await;
         change(&shards, 0, 30).await;
@@ -59,24 +81,8 @@ for_both_times! {
         assert_eq!(stored(&world).await, 1);
     }
 
-    async fn in_the_background_batches_and_bytes_stay_few<T: TestTime>() {
-        let world = World::new();
-        let shards = world.process::<T>();
-        move_critical(&shards, Since::minimum()).await;
-        let keeper = world.process_with::<T>(Settings::default());
-        let _used = writer(&keeper).await;
-        for tick in 0..50 {
-            change(&shards, tick * 10, tick * 10 + 10).await;
-            move_critical(&shards, Since::at(T::at(tick * 10 + 8))).await;
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        }
-        let inspection = shards.inspect(shard()).await.unwrap();
-        assert!(inspection.batches < 25, "{}", inspection.batches);
-        assert!(inspection.updates < 200, "{}", inspection.updates);
-    }
-
     async fn parts_that_a_reader_may_read_are_not_deleted<T: TestTime>() {
-        let world = World::new();
+        let world = World::new().await;
         let (mine, theirs) = (world.process_with::<T>(no_inline()), world.process::<T>());
         change(&mine, 0, 5).await;
         let reader = theirs.reader(shard()).await.unwrap();
@@ -88,7 +94,7 @@ for_both_times! {
     }
 
     async fn a_part_that_nobody_refers_to_is_swept_and_no_other<T: TestTime>() {
-        let world = World::new();
+        let world = World::new().await;
         let shards = world.process_with::<T>(no_inline());
         change(&shards, 0, 3).await;
         // A writer that dies before its record is written.
@@ -99,7 +105,7 @@ for_both_times! {
         assert_eq!(stored(&world).await, 4);
         let mut swept = 0;
         for _ in 0..3 {
-            tokio::time::advance(GRACE).await;
+            skip(GRACE).await;
             swept += shards.sweep(shard()).await.unwrap();
         }
         assert_eq!((swept, stored(&world).await), (1, 3));
@@ -108,7 +114,7 @@ for_both_times! {
     }
 
     async fn a_part_that_has_expired_is_written_again<T: TestTime>() {
-        let world = World::new();
+        let world = World::new().await;
         let cut_off = World::on(std::sync::Arc::new(world.store.clone()));
         let cut_off = World { parts: world.parts.clone(), ..cut_off };
         let (slow, sweeper) = (cut_off.process_with::<T>(no_inline()), world.process::<T>());
@@ -135,7 +141,7 @@ for_both_times! {
 
     async fn a_merge_that_is_cut_off_loses_nothing<T: TestTime>() {
         for fault in [Fault::Refused, Fault::LostBefore, Fault::LostAfter] {
-            let world = World::new();
+            let world = World::new().await;
             let shards = world.process_with::<T>(no_inline());
             move_critical(&shards, Since::minimum()).await;
             change(&shards, 0, 10).await;
@@ -154,7 +160,7 @@ for_both_times! {
             }
             shards.compact(shard()).await.unwrap();
             for _ in 0..4 {
-                tokio::time::advance(GRACE).await;
+                skip(GRACE).await;
                 shards.sweep(shard()).await.unwrap();
             }
             assert_eq!(stored(&world).await, 1, "{fault:?}");
@@ -162,7 +168,7 @@ for_both_times! {
     }
 
     async fn a_shard_is_finalized_only_when_nobody_else_reads_it<T: TestTime>() {
-        let world = World::new();
+        let world = World::new().await;
         let (mine, theirs) = (world.process_with::<T>(no_inline()), world.process::<T>());
         move_critical(&mine, Since::minimum()).await;
         change(&mine, 0, 5).await;
@@ -202,7 +208,7 @@ for_both_times! {
 
     async fn finalization_that_is_cut_off_anywhere_is_finished_by_the_next<T: TestTime>() {
         for commits in 0..8 {
-            let world = World::new();
+            let world = World::new().await;
             let mine = world.process_with::<T>(no_inline());
             move_critical(&mine, Since::minimum()).await;
             change(&mine, 0, 5).await;
@@ -218,7 +224,7 @@ for_both_times! {
     }
 
     async fn a_subscription_tells_every_update_once<T: TestTime>() {
-        let world = World::new();
+        let world = World::new().await;
         let (mine, theirs) = (world.process::<T>(), world.process_with::<T>(no_inline()));
         change(&theirs, 0, 5).await;
         let reader = mine.reader(shard()).await.unwrap();
@@ -236,7 +242,7 @@ for_both_times! {
                 known += 5;
                 if known % 2 == 0 {
                     // What was told is let go, and merged with what is new.
-                    tokio::time::sleep(Duration::from_secs(2)).await;
+                    pass(Duration::from_secs(2)).await;
                     theirs.compact(shard()).await.unwrap();
                 }
             } else if !step.upper.is_sealed() {
@@ -269,7 +275,7 @@ async fn fence(world: &World) -> lowwater_shard::consensus::Fence {
 #[test]
 fn shards_are_listed() {
     run(async {
-        let world = World::new();
+        let world = World::new().await;
         let shards = world.process_with::<u64>(Settings {
             upkeep: Upkeep::ByHand,
             ..Settings::default()
@@ -294,7 +300,7 @@ fn shards_are_listed() {
 #[test]
 fn shards_that_are_written_all_the_time_take_turns() {
     run(async {
-        let world = World::new();
+        let world = World::new().await;
         let shards = world.process_with::<u64>(Settings {
             upkeep: Upkeep::InBackground { tasks_max: 1 },
             ..Settings::default()

@@ -1,17 +1,31 @@
 //! Stores that are shared by several `Shards`, each as if it were a process of its own.
+//!
+//! Most tests run in memory, on a clock that runs when everybody waits; those that do not need such a
+//! clock run on each store with parts as well, and what they have to wait for takes less there.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use lowwater::{ShardId, Upper};
 use lowwater_shard::consensus::unreliable::UnreliableConsensus;
 use lowwater_shard::consensus::{Consensus, MemoryConsensus};
-use lowwater_shard::{
-    Column, ColumnKind, Parts, Schema, Settings, ShardTime, Shards, Updates, Upkeep, Writer,
-};
+use lowwater_shard::{Parts, Settings, ShardTime, Shards, Upkeep, Writer};
 use timely::order::Product;
 use timely::progress::Antichain;
 use tokio::runtime::Handle;
+
+use crate::place::Place;
+pub(crate) use crate::place::rows::{list, schema, updates};
+
+thread_local! {
+    /// Where the stores of this test are, if not in memory.
+    static PLACE: RefCell<Option<Rc<Place>>> = const { RefCell::new(None) };
+}
+
+/// By how much shorter things take that are waited for, where the clock is the real one.
+const SHORTER: u32 = 5_000;
 
 pub(crate) type Pair = Product<u64, u64>;
 
@@ -52,7 +66,33 @@ macro_rules! for_both_times {
     };
 }
 
-pub(crate) use for_both_times;
+/// The same, and on each store with parts.
+macro_rules! on_all_stores {
+    ($(async fn $name:ident<T: TestTime>() $body:block)*) => {
+        crate::world::for_both_times! { $(async fn $name<T: TestTime>() $body)* }
+
+        mod on_sqlite {
+            $(#[test] fn $name() {
+                crate::world::run_in(crate::place::Place::sqlite(), super::$name::<u64>);
+            })*
+        }
+
+        mod on_postgres {
+            $(#[test] fn $name() {
+                crate::world::run_in(crate::place::Place::postgres(), super::$name::<u64>);
+            })*
+        }
+
+        mod on_postgres_and_s3 {
+            $(#[test] fn $name() {
+                let place = crate::place::Place::postgres_and_s3();
+                crate::world::run_in(place, super::$name::<crate::world::Pair>);
+            })*
+        }
+    };
+}
+
+pub(crate) use {for_both_times, on_all_stores};
 
 pub(crate) fn run<X>(future: impl Future<Output = X>) -> X {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -63,6 +103,42 @@ pub(crate) fn run<X>(future: impl Future<Output = X>) -> X {
     runtime.block_on(future)
 }
 
+/// Runs it on stores of this place, by the real clock.
+pub(crate) fn run_in<F: Future<Output = ()>>(place: Option<Place>, test: impl FnOnce() -> F) {
+    let Some(place) = place.map(Rc::new) else {
+        return;
+    };
+    PLACE.set(Some(Rc::clone(&place)));
+    crate::place::postgres::run(async { test().await });
+    // Gone only now, outside of the runtime.
+    drop((PLACE.take(), place));
+}
+
+fn place() -> Option<Rc<Place>> {
+    PLACE.with_borrow(Clone::clone)
+}
+
+/// How long that takes here.
+fn here(duration: Duration) -> Duration {
+    match place() {
+        Some(_) => duration / SHORTER,
+        None => duration,
+    }
+}
+
+/// Lets so much time pass, and everybody do what is due meanwhile.
+pub(crate) async fn pass(duration: Duration) {
+    tokio::time::sleep(here(duration) + Duration::from_millis(1)).await;
+}
+
+/// Lets so much time pass at once, as where the machine sleeps.
+pub(crate) async fn skip(duration: Duration) {
+    match place() {
+        Some(_) => pass(duration).await,
+        None => tokio::time::advance(duration).await,
+    }
+}
+
 /// One store and its parts.
 #[derive(Clone)]
 pub(crate) struct World {
@@ -71,8 +147,16 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new() -> Self {
-        World::on(Arc::new(MemoryConsensus::new()))
+    pub(crate) async fn new() -> Self {
+        let Some(place) = place() else {
+            return World::on(Arc::new(MemoryConsensus::new()));
+        };
+        let address = place.fresh();
+        let parts = address.parts();
+        World {
+            parts,
+            ..World::on(address.store().await)
+        }
     }
 
     pub(crate) fn on(store: Arc<dyn Consensus>) -> Self {
@@ -94,9 +178,12 @@ impl World {
 }
 
 pub(crate) fn by_hand() -> Settings {
+    let default = Settings::default();
     Settings {
         upkeep: Upkeep::ByHand,
-        ..Settings::default()
+        part_grace: here(default.part_grace),
+        downgrade_interval: here(default.downgrade_interval),
+        ..default
     }
 }
 
@@ -106,37 +193,6 @@ pub(crate) fn no_inline() -> Settings {
         inline_bytes_max: 0,
         ..by_hand()
     }
-}
-
-pub(crate) fn schema() -> Schema {
-    Schema::new(vec![Column {
-        name: "row".to_owned(),
-        kind: ColumnKind::Int64,
-        nullable: false,
-    }])
-    .unwrap()
-}
-
-pub(crate) fn updates<T: ShardTime>(of: &[(i64, T, i64)]) -> Updates<T> {
-    let rows = Int64Array::from_iter_values(of.iter().map(|(row, _, _)| *row));
-    let columns: Vec<ArrayRef> = vec![Arc::new(rows)];
-    let rows = RecordBatch::try_new(schema().arrow(), columns).unwrap();
-    let times = of.iter().map(|(_, time, _)| time.clone()).collect();
-    let diffs = of.iter().map(|(_, _, diff)| *diff).collect();
-    Updates::new(rows, times, diffs).unwrap()
-}
-
-/// Rows, times and differences, in order.
-pub(crate) fn list<T: ShardTime>(updates: &Updates<T>) -> Vec<(i64, T, i64)> {
-    let rows = updates.rows().column(0).as_any();
-    let rows = rows.downcast_ref::<Int64Array>().unwrap().values();
-    let times = updates.times().iter().cloned();
-    let zipped = rows.iter().zip(times).zip(updates.diffs());
-    let mut list: Vec<_> = zipped
-        .map(|((row, time), diff)| (*row, time, *diff))
-        .collect();
-    list.sort();
-    list
 }
 
 pub(crate) fn upper<T: TestTime>(number: u64) -> Upper<T> {

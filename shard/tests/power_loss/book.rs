@@ -39,6 +39,8 @@ pub(crate) enum Entry {
     TakeOver(u64),
     /// A part by its number.
     Write(u64),
+    /// It is stored: what a record would say of it.
+    Stored(u64, [u64; 4]),
     Delete(u64),
 }
 
@@ -54,6 +56,9 @@ impl Entry {
             Entry::Truncate(log, before) => format!("truncate {log} {before}"),
             Entry::TakeOver(epoch) => format!("take_over {epoch}"),
             Entry::Write(part) => format!("write {part}"),
+            Entry::Stored(part, [high, low, bytes, checksum]) => {
+                format!("stored {part} {high} {low} {bytes} {checksum}")
+            }
             Entry::Delete(part) => format!("delete {part}"),
         }
     }
@@ -69,6 +74,7 @@ impl Entry {
             ("truncate", [log, before]) => Entry::Truncate(*log, *before),
             ("take_over", [epoch]) => Entry::TakeOver(*epoch),
             ("write", [part]) => Entry::Write(*part),
+            ("stored", [part, rest @ ..]) => Entry::Stored(*part, rest.try_into().unwrap()),
             ("delete", [part]) => Entry::Delete(*part),
             _ => panic!("{kind} {numbers:?} is not known"),
         }
@@ -91,7 +97,7 @@ pub(crate) struct LogBook {
 
 #[derive(Debug, Default)]
 pub(crate) struct PartBook {
-    pub(crate) is_written: bool,
+    pub(crate) stored: Option<[u64; 4]>,
     pub(crate) may_be_deleted: bool,
 }
 
@@ -129,6 +135,7 @@ impl Book {
                 self.logs.entry(log).or_default().start.asked = before;
             }
             Entry::TakeOver(epoch) => self.epoch.asked = epoch,
+            Entry::Stored(..) => unreachable!("nobody asks for it"),
             Entry::Write(part) => drop(self.parts.entry(part).or_default()),
             Entry::Delete(part) => self.parts.entry(part).or_default().may_be_deleted = true,
         }
@@ -146,9 +153,12 @@ impl Book {
                 self.logs.entry(*log).or_default().start.told = *before;
             }
             Entry::TakeOver(epoch) => self.epoch.told = *epoch,
-            Entry::Write(part) => self.parts.entry(*part).or_default().is_written = true,
+            Entry::Stored(part, stored) => {
+                self.parts.entry(*part).or_default().stored = Some(*stored);
+            }
             // It may come back, and is deleted once more.
             Entry::Delete(_) => {}
+            Entry::Write(_) => unreachable!("he is told where it is stored"),
         }
     }
 }

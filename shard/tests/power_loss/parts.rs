@@ -1,15 +1,16 @@
 //! Parts in a folder: what the process does, and what must be there after a power loss.
 
 use std::fs::{self, File};
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use arrow::array::{Array, ArrayRef, BinaryArray, RecordBatch};
+use lowwater::ShardId;
+use lowwater_shard::record::Stored;
+use lowwater_shard::{Column, ColumnKind, PartId, Parts, Schema, SchemaId, SeqNo, Updates};
 use object_store::local::LocalFileSystem;
-use object_store::path::Path as Name;
-use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 
-use super::book::{Book, Entry, Pen, data};
+use super::book::{Book, Entry, PartBook, Pen, data};
 use crate::{Finding, run};
 
 const FOLDER: &str = "parts";
@@ -17,9 +18,24 @@ const FOLDER: &str = "parts";
 /// How many parts each writes.
 const PARTS: u64 = 8;
 
-/// Several parts a shard, of each who writes.
-fn name(part: u64) -> Name {
-    Name::from(format!("{:032x}/{part:016x}.parquet", part % PARTS / 4))
+/// Of several shards, each of who writes.
+fn shard(part: u64) -> ShardId {
+    ShardId::new((part % PARTS / 4).into())
+}
+
+fn schema() -> Schema {
+    Schema::new(vec![Column {
+        name: "data".to_owned(),
+        kind: ColumnKind::Bytes,
+        nullable: false,
+    }])
+    .unwrap()
+}
+
+fn updates(part: u64) -> Updates<u64> {
+    let rows: ArrayRef = Arc::new(BinaryArray::from_vec(vec![&data(part, 0)]));
+    let rows = RecordBatch::try_new(schema().arrow(), vec![rows]).unwrap();
+    Updates::new(rows, vec![part], vec![1]).unwrap()
 }
 
 /// How much is done for parts to survive.
@@ -28,29 +44,42 @@ pub(crate) enum Care {
     Nothing,
     /// What `object_store` does when it is told to sync.
     Synced,
-    /// And the folder of a shard is synced into the one above, whoever has created it.
+    /// What [`Parts::folder`] does: the folder of a shard is synced into the one above, whoever has
+    /// created it.
     FolderToo,
+}
+
+impl Care {
+    fn parts(self, folder: &Path) -> Parts {
+        if self == Care::FolderToo {
+            return Parts::folder(folder).unwrap();
+        }
+        fs::create_dir_all(folder).unwrap();
+        File::open(folder.parent().unwrap())
+            .unwrap()
+            .sync_all()
+            .unwrap();
+        let store = LocalFileSystem::new_with_prefix(folder).unwrap();
+        let store = store.with_fsync(self != Care::Nothing);
+        Parts::over(Arc::new(store), "", FOLDER)
+    }
 }
 
 /// Several write at once to one shard after the other, and delete what they have written.
 pub(crate) fn write(care: Care, first: u64, disk: &Path, pen: Pen) {
-    let folder = disk.join(FOLDER);
-    fs::create_dir_all(&folder).unwrap();
-    File::open(disk).unwrap().sync_all().unwrap();
-    let parts = LocalFileSystem::new_with_prefix(&folder).unwrap();
-    let parts = Arc::new(parts.with_fsync(care != Care::Nothing));
+    let parts = care.parts(&disk.join(FOLDER));
     let pen = Arc::new(pen);
     run(async {
         let writers = (0..3).map(|writer| {
-            let (parts, pen, folder) = (Arc::clone(&parts), Arc::clone(&pen), folder.clone());
+            let (parts, pen) = (parts.clone(), Arc::clone(&pen));
             tokio::spawn(async move {
+                let mut last = None;
                 for part in first + writer * PARTS..first + (writer + 1) * PARTS {
-                    if care == Care::FolderToo {
-                        make_room_for(part, &folder);
-                    }
-                    write_one(&*parts, &pen, part).await;
+                    let stored = write_one(&parts, &pen, part).await;
+                    let before = last.replace(stored);
                     if part % 4 == 3 {
-                        delete_one(&*parts, &pen, part - 1).await;
+                        let before = before.expect("it is not the first");
+                        delete_one(&parts, &pen, part - 1, &before).await;
                     }
                 }
             })
@@ -61,50 +90,76 @@ pub(crate) fn write(care: Care, first: u64, disk: &Path, pen: Pen) {
     });
 }
 
-fn make_room_for(part: u64, folder: &Path) {
-    let name = name(part);
-    let shard = name.parts().next().unwrap();
-    match fs::create_dir(folder.join(shard.as_ref())) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => panic!("{error}"),
-        Ok(()) | Err(_) => File::open(folder).unwrap().sync_all().unwrap(),
-    }
-}
-
-async fn write_one(parts: &dyn ObjectStore, pen: &Pen, part: u64) {
+async fn write_one(parts: &Parts, pen: &Pen, part: u64) -> Stored {
     pen.ask(&Entry::Write(part));
-    let payload = PutPayload::from(data(part, 0));
-    let create = PutOptions::from(PutMode::Create);
-    parts.put_opts(&name(part), payload, create).await.unwrap();
-    pen.told(&Entry::Write(part));
+    let (begun, schema_id) = (SeqNo::new(part), SchemaId::new(0));
+    let stored = parts
+        .write(shard(part), begun, schema_id, &schema(), &updates(part))
+        .await
+        .unwrap();
+    let id = stored.part.number();
+    pen.told(&Entry::Stored(
+        part,
+        [
+            (id >> 64) as u64,
+            id as u64,
+            stored.bytes,
+            u64::from(stored.checksum.unwrap()),
+        ],
+    ));
+    stored
 }
 
-async fn delete_one(parts: &dyn ObjectStore, pen: &Pen, part: u64) {
+async fn delete_one(parts: &Parts, pen: &Pen, part: u64, stored: &Stored) {
     pen.ask(&Entry::Delete(part));
-    parts.delete(&name(part)).await.unwrap();
+    let names = [stored.name()];
+    parts.delete(shard(part), &names).await.unwrap();
     pen.told(&Entry::Delete(part));
 }
 
-/// A part that was written is there, and one that is there is whole.
+/// As a record would refer to it; none of a part that nobody was told of.
+fn stored(part: u64, book: &PartBook) -> Option<Stored> {
+    let [high, low, bytes, checksum] = book.stored?;
+    Some(Stored {
+        part: PartId::new(u128::from(high) << 64 | u128::from(low)),
+        begun: SeqNo::new(part),
+        schema: SchemaId::new(0),
+        updates: 1,
+        bytes,
+        checksum: Some(u32::try_from(checksum).unwrap()),
+    })
+}
+
+/// A part that was written is there, whole, unless it was to be deleted; and all can be listed, so
+/// that what nobody was told of is swept.
 pub(crate) fn check(disk: &Path, book: &Book) -> Result<(), Finding> {
     let folder = disk.join(FOLDER);
-    if !folder.exists() {
-        assert!(book.parts.is_empty(), "the test itself has synced it");
+    if !folder.exists() && !book.parts.values().any(|part| part.stored.is_some()) {
         return Ok(());
     }
-    let parts = LocalFileSystem::new_with_prefix(folder).unwrap();
+    let parts = Parts::folder(folder).unwrap();
     run(async {
         for (part, state) in &book.parts {
-            let found = match parts.get(&name(*part)).await {
-                Ok(found) => found.bytes().await,
-                Err(error) => Err(error),
+            if let Err(error) = parts.list(shard(*part)).await {
+                return Err(Finding::Unreadable(error.to_string()));
+            }
+            let Some(stored) = stored(*part, state) else {
+                continue;
             };
-            match found {
-                Ok(bytes) if bytes == data(*part, 0) => {}
+            match parts.read::<u64>(shard(*part), &stored, &schema()).await {
+                Ok(read) if is(&read, *part) => {}
                 Ok(_) => return Err(Finding::Wrong(format!("part {part}"))),
-                Err(_) if state.may_be_deleted || !state.is_written => {}
+                Err(_) if state.may_be_deleted => {}
                 Err(error) => return Err(Finding::Lost(format!("part {part}: {error}"))),
             }
         }
         Ok(())
     })
+}
+
+fn is(read: &Updates<u64>, part: u64) -> bool {
+    let rows = read.rows().column(0).as_any();
+    let rows = rows.downcast_ref::<BinaryArray>().unwrap();
+    (rows.len(), read.times(), read.diffs()) == (1, &[part][..], &[1][..])
+        && rows.value(0) == data(part, 0)
 }

@@ -1,8 +1,9 @@
-//! Sinces that become durable, on each store that there is.
+//! What becomes durable, on each store that there is.
 
 use lowwater_shard::consensus::embedded::EmbeddedConsensus;
 use lowwater_shard::consensus::postgres::{PostgresConfig, PostgresConsensus};
 
+use super::appends;
 use crate::job::durable::Store;
 use crate::report::{Goal, Row};
 use crate::sample::{Scale, medians};
@@ -21,6 +22,8 @@ const OPENS: &str = "the store of a bench opens";
 
 pub(super) struct Durable {
     pub(super) rows: Vec<Row>,
+    /// Those that the design has no goal for.
+    pub(super) further: Vec<Row>,
     pub(super) notes: Vec<String>,
 }
 
@@ -32,13 +35,25 @@ pub(super) fn measure(scale: Scale) -> Durable {
     let (opened, note) = opening(scale, &mut sqlite);
     rows.push(opened);
     let mut notes = vec![note];
+    let mut further = vec![appends::small(scale, &sqlite, "sqlite")];
     match std::env::var(SERVER) {
-        Ok(server) => rows.extend(downgrades(scale, &mut postgres(&server), "postgres")),
+        Ok(server) => {
+            let mut postgres = postgres(&server);
+            rows.extend(downgrades(scale, &mut postgres, "postgres"));
+            further.push(appends::small(scale, &postgres, "postgres"));
+        }
         Err(_) => notes.push(format!(
-            "downgrade_1k_postgres, downgrade_10k_postgres: skipped, for {SERVER} names no server"
+            "downgrade_1k_postgres, downgrade_10k_postgres, append_small_postgres: skipped, for {SERVER} names no server"
         )),
     }
-    Durable { rows, notes }
+    let appends = appends::measure(scale);
+    rows.extend(appends.rows);
+    notes.extend(appends.notes);
+    Durable {
+        rows,
+        further,
+        notes,
+    }
 }
 
 fn downgrades(scale: Scale, store: &mut Store, name: &str) -> Vec<Row> {

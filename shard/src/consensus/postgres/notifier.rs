@@ -94,13 +94,17 @@ impl Task {
 
     /// Listens and tells until the connection is lost.
     async fn notify(&self, gathered: &mut Changes) -> Result<Infallible, ConsensusError> {
-        let server = &self.pool.config().server;
-        let (session, driver) = Session::connect_undriven(server, self.pool.tls()).await?;
+        let pool = &self.pool;
+        let connect = Session::connect_undriven(&pool.config().server, pool.tls());
+        let (session, driver) = pool.within(connect).await?;
         let mut driver = pin!(self.drive(driver));
-        let listen = session.client().batch_execute("LISTEN lowwater");
+        let listen = async {
+            let listening = session.client().batch_execute("LISTEN lowwater").await;
+            listening.map_err(failed)
+        };
         tokio::select! {
             lost = &mut driver => return lost,
-            listening = listen => listening.map_err(failed)?,
+            listening = pool.within(listen) => listening?,
         }
         // Before it listened, something may have changed.
         self.hints.anything_changed();
@@ -143,10 +147,11 @@ impl Task {
         gathered: &mut Changes,
     ) -> Result<Infallible, ConsensusError> {
         let client = session.client();
-        let notify = client
-            .prepare("SELECT pg_notify($1, $2)")
-            .await
-            .map_err(failed)?;
+        let prepare = async {
+            let prepared = client.prepare("SELECT pg_notify($1, $2)").await;
+            prepared.map_err(failed)
+        };
+        let notify = self.pool.within(prepare).await?;
         loop {
             let mut hint = gathered.next().await;
             tokio::time::sleep(GATHER).await;
@@ -154,10 +159,11 @@ impl Task {
                 hint.merge(more);
             }
             let told = format!("{} {}", self.me, payload(&hint));
-            client
-                .query(&notify, &[&CHANNEL, &told])
-                .await
-                .map_err(failed)?;
+            let notify = async {
+                let told = client.query(&notify, &[&CHANNEL, &told]).await;
+                told.map_err(failed)
+            };
+            self.pool.within(notify).await?;
         }
     }
 

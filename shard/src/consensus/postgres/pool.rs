@@ -51,10 +51,16 @@ impl Pool {
     }
 
     pub(super) async fn connect(&self) -> Result<Session, ConsensusError> {
-        Session::connect(&self.config.server, &self.tls).await
+        let PostgresConfig {
+            server,
+            request_timeout,
+            ..
+        } = &self.config;
+        Session::connect(server, &self.tls, *request_timeout).await
     }
 
-    /// An idle connection, or a new one; waits while too many are in use.
+    /// An idle connection, or a new one; waits while too many are in use. Nothing bounds how long:
+    /// see [`within`](Pool::within).
     pub(super) async fn lease(self: &Arc<Self>) -> Result<Lease, ConsensusError> {
         let permit = self.permit().await;
         let idle = self.idle.lock().pop();

@@ -1,6 +1,7 @@
 //! One connection, and each statement.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 use lowwater::StorageErrorKind;
@@ -106,6 +107,19 @@ const BY_KEY: &str = "
     SELECT set_config(name, 'off', false) FROM pg_settings
     WHERE name IN ('enable_seqscan', 'enable_hashjoin', 'enable_mergejoin', 'jit')";
 
+/// Whoever vanishes in the middle of a transaction, or is stopped there, without a word from his
+/// machine, leaves the gate closed until the server notices; by itself it would take hours. A server
+/// that is less patient stays so.
+const VANISHED: &str = "
+    SELECT set_config(name, $1, false) FROM pg_settings
+    WHERE name = 'idle_in_transaction_session_timeout'
+        AND setting::bigint NOT BETWEEN 1 AND $1::text::bigint";
+
+/// So long the gate is left to somebody who is silent, at most: less than a request may take, so that
+/// whoever takes over gets through with the first one. What is to be done in a transaction is sent at
+/// once, so nobody else is silent there.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
+
 /// One step of the index for each log, however many versions it has.
 const LIST: &str = "
     WITH RECURSIVE logs (log, count) AS (
@@ -117,6 +131,9 @@ const LIST: &str = "
     )
     SELECT log FROM logs WHERE count <= $2 ORDER BY log";
 
+/// The longest time that the server knows.
+const MS_MAX: u128 = 1 << 30;
+
 /// A connection with its statements.
 pub(super) struct Session {
     client: Client,
@@ -127,10 +144,12 @@ pub(super) struct Session {
 pub(super) type Driver = Connection<Socket, Encrypted>;
 
 impl Session {
-    /// Connects, in a task of its own.
+    /// Connects, in a task of its own. Should this process vanish in the middle of a transaction,
+    /// the server waits so long for it.
     pub(super) async fn connect(
         server: &tokio_postgres::Config,
         tls: &Tls,
+        vanished_after: Duration,
     ) -> Result<Self, ConsensusError> {
         let (session, driver) = Session::connect_undriven(server, tls).await?;
         tokio::spawn(async move {
@@ -142,6 +161,10 @@ impl Session {
             let set = session.client.batch_execute(settings).await;
             set.map_err(failed)?;
         }
+        let vanished_after = vanished_after.min(SILENCE_MAX);
+        let vanished_after = vanished_after.as_millis().clamp(1, MS_MAX).to_string();
+        let set = session.client.query(VANISHED, &[&vanished_after]).await;
+        set.map_err(failed)?;
         Ok(session)
     }
 
@@ -466,7 +489,8 @@ mod tests {
             .unwrap();
         runtime.block_on(async {
             let tls = Tls::new(&server).unwrap();
-            test(Session::connect(&server, &tls).await.unwrap()).await;
+            let patience = Duration::from_secs(30);
+            test(Session::connect(&server, &tls, patience).await.unwrap()).await;
         });
     }
 

@@ -18,6 +18,9 @@ pub enum CommitRefusal<T> {
     /// These are no tables, or are none any more.
     #[error("not registered: {0:?}")]
     Unregistered(BTreeSet<ShardId>),
+    /// The table has no such schema: [alter](super::super::Tables::alter) it first.
+    #[error("table {0} has no such schema")]
+    UnknownSchema(ShardId),
 }
 
 impl<T: TableTime> TxnsState<T> {

@@ -39,15 +39,38 @@ impl<T: TableTime> TxnsState<T> {
         }
         let mut rows = Vec::new();
         for &table in tables {
-            let known = self.tables.get(&table);
-            let Some(since) = known.and_then(|known| known.registered.clone()) else {
-                continue;
-            };
-            rows.push((TxnsRow::Registered { table, at: since }, -1));
-            let at = at.clone();
-            rows.push((TxnsRow::Forgotten { table, at }, 1));
+            rows.extend(self.forgetting(table, at));
         }
         Ok(self.step(at, rows)?)
+    }
+
+    /// The step, with which those of these tables are forgotten whose writes are all applied; the
+    /// others wait for another one.
+    pub(in super::super) fn leave(&self, mut step: Step<T>, tables: &BTreeSet<ShardId>) -> Step<T> {
+        if tables.is_empty() {
+            return step;
+        }
+        let added = step.rows.iter().filter(|(_, diff)| *diff > 0);
+        let busy: BTreeSet<ShardId> = added.map(|(row, _)| row.table()).collect();
+        let leaving = tables.iter().filter(|id| !busy.contains(id));
+        for &table in leaving.filter(|id| !self.has_unapplied_writes(**id)) {
+            step.rows.extend(self.forgetting(table, &step.at));
+        }
+        step
+    }
+
+    /// The rows that make an ordinary shard of a table; none if it is one.
+    fn forgetting(&self, table: ShardId, at: &T) -> impl Iterator<Item = (TxnsRow<T>, i64)> {
+        let known = self.tables.get(&table);
+        let since = known.and_then(|known| known.registered.clone());
+        let at = at.clone();
+        let rows = since.map(|since| {
+            [
+                (TxnsRow::Registered { table, at: since }, -1),
+                (TxnsRow::Forgotten { table, at }, 1),
+            ]
+        });
+        rows.into_iter().flatten()
     }
 
     fn has_unapplied_writes(&self, id: ShardId) -> bool {

@@ -1,17 +1,25 @@
-//! Writing the collections: all of them in one transaction, each from where it ends.
+//! Writing the collections, each from where it ends: the tables in transactions, all others in one
+//! append.
+
+mod tables;
 
 use lowwater::{StorageError, Upper};
-use lowwater_shard::{Append, AppendError, Updates, Writer, WriterError};
+use lowwater_shard::{Append, AppendError, Shards, Updates, Writer, WriterError};
 use timely::PartialOrder;
 use timely::progress::Antichain;
+use tokio::runtime::Handle;
 
 use crate::catalog::Relation;
 use crate::columns;
+use crate::embedding::Embedding;
 use crate::minute::Minute;
 use crate::past::Update;
+use crate::store::{Patience, Store, StoreError, patiently};
 
-use super::patience::{Patience, patiently};
-use super::{Store, StoreError};
+use tables::TableWriter;
+
+/// What is to be written of each collection, in the order of [`Relation::ALL`].
+pub type Unwritten = [Vec<Update>; Relation::ALL.len()];
 
 /// Writes the collections, and knows how far each is written.
 ///
@@ -19,9 +27,11 @@ use super::{Store, StoreError};
 /// What somebody else has written, an earlier incarnation perhaps whose last append has come
 /// through late, is therefore taken as if we had written it.
 pub struct Writers<'a> {
-    store: &'a Store,
-    /// In the order of [`Relation::ALL`].
-    writers: Vec<RelationWriter>,
+    shards: &'a Shards<Minute>,
+    runtime: &'a Handle,
+    tables: TableWriter<'a>,
+    /// Of those that are no tables.
+    others: Vec<RelationWriter>,
 }
 
 struct RelationWriter {
@@ -32,103 +42,118 @@ struct RelationWriter {
     updates: u64,
 }
 
-impl Store {
+impl<'a> Writers<'a> {
     /// Writers of all collections.
     ///
     /// # Errors
     /// When the store does not answer for a while, or has something else in it.
-    pub fn writers(&self) -> Result<Writers<'_>, StoreError> {
-        let writers = Relation::ALL
-            .into_iter()
-            .map(|relation| self.writer(relation));
+    pub fn open(store: &'a Store, embedding: &'a Embedding) -> Result<Self, StoreError> {
+        let (shards, runtime) = (store.shards(), store.runtime());
+        let others = Relation::ALL.into_iter().filter(|of| !of.is_table());
+        let others = others.map(|relation| {
+            let shard = embedding.places().shard(relation);
+            let schema = columns::schema(relation);
+            let opened = patiently(async || match shards.writer(shard, &schema).await {
+                Ok(writer) => Ok(Ok(writer)),
+                Err(WriterError::Schema(refusal)) => Ok(Err(refusal)),
+                Err(WriterError::Storage(error)) => Err(error),
+            });
+            let writer = runtime.block_on(opened)?;
+            let writer = writer.map_err(|refusal| unwritable(relation, &refusal))?;
+            Ok(RelationWriter {
+                relation,
+                written: writer.upper(),
+                writer,
+                updates: 0,
+            })
+        });
         Ok(Writers {
-            store: self,
-            writers: writers.collect::<Result<_, _>>()?,
+            shards,
+            runtime,
+            tables: TableWriter::open(runtime, embedding)?,
+            others: others.collect::<Result<_, StoreError>>()?,
         })
     }
 
-    fn writer(&self, relation: Relation) -> Result<RelationWriter, StoreError> {
-        let schema = columns::schema(relation);
-        let opened =
-            patiently(
-                async || match self.shards.writer(relation.shard(), &schema).await {
-                    Ok(writer) => Ok(Ok(writer)),
-                    Err(WriterError::Schema(refusal)) => Ok(Err(refusal)),
-                    Err(WriterError::Storage(error)) => Err(error),
-                },
-            );
-        let writer = self.runtime.block_on(opened)?;
-        let writer = writer.map_err(|refusal| unwritable(relation, &refusal))?;
-        Ok(RelationWriter {
-            relation,
-            written: writer.upper(),
-            writer,
-            updates: 0,
-        })
-    }
-}
-
-impl Writers<'_> {
     /// How far `relation` is written.
     #[must_use]
     pub fn upper(&self, relation: Relation) -> &Antichain<Minute> {
-        self.writers[relation.index()].written.frontier()
+        match self.other(relation) {
+            Some(of_one) => of_one.written.frontier(),
+            None => self.tables.upper().frontier(),
+        }
     }
 
     /// How many updates of `relation` were written.
     #[must_use]
     pub fn updates(&self, relation: Relation) -> u64 {
-        self.writers[relation.index()].updates
+        match self.other(relation) {
+            Some(of_one) => of_one.updates,
+            None => self.tables.updates(relation),
+        }
     }
 
-    /// Writes all collections up to the minute `upper`, in one transaction; what is to be sealed,
-    /// to its end. `updates` are those of each, in the order of [`Relation::ALL`].
+    fn other(&self, relation: Relation) -> Option<&RelationWriter> {
+        self.others.iter().find(|of| of.relation == relation)
+    }
+
+    /// Writes all collections up to the minute `upper`: what the tables have in each minute commits
+    /// together, all these minutes in one write; then all others in another one.
     ///
     /// # Errors
     /// When the store does not answer for a while, or refuses.
-    pub fn append(
-        &mut self,
-        upper: Minute,
-        updates: [Vec<Update>; Relation::ALL.len()],
-    ) -> Result<(), StoreError> {
-        let Self { store, writers } = self;
-        store.runtime.block_on(async {
+    pub fn append(&mut self, upper: Minute, updates: &Unwritten) -> Result<(), StoreError> {
+        let Self {
+            shards,
+            tables,
+            others,
+            ..
+        } = self;
+        self.runtime.block_on(async {
+            tables.commit(upper, updates).await?;
             let mut patience = Patience::default();
-            while let Some(error) = append_once(store, writers, upper, &updates).await? {
+            while let Some(error) = append_once(shards, others, upper, updates).await? {
                 patience.wait(error).await?;
-                refresh(writers).await?;
+                refresh(others).await?;
             }
             Ok(())
         })
+    }
+
+    /// Brings what has committed to the tables' own shards, so that nothing is left to be done.
+    ///
+    /// # Errors
+    /// When the store does not answer for a while, or refuses.
+    pub fn settle(&self) -> Result<(), StoreError> {
+        self.runtime.block_on(self.tables.settle())
     }
 }
 
 /// Appends what is not written yet. Gives the trouble that may pass, if there was any.
 async fn append_once(
-    store: &Store,
+    shards: &Shards<Minute>,
     writers: &mut [RelationWriter],
     upper: Minute,
-    updates: &[Vec<Update>],
+    updates: &Unwritten,
 ) -> Result<Option<StorageError>, StoreError> {
     let mut trouble = None;
     loop {
-        let writing = writers.iter_mut().zip(updates);
-        let mut writing: Vec<_> = writing
-            .filter(|(of_one, _)| !of_one.has_reached(upper))
-            .collect();
+        let writing = writers.iter_mut().filter(|of| !of.has_reached(upper));
+        let mut writing: Vec<_> = writing.collect();
         if writing.is_empty() {
             return Ok(None);
         }
-        let appends = writing
-            .iter()
-            .map(|(of_one, updates)| of_one.append(upper, updates));
+        let appends = writing.iter().map(|of_one| {
+            let updates = &updates[of_one.relation.index()];
+            of_one.append(upper, updates)
+        });
         let appends = appends.collect::<Result<Vec<_>, _>>()?;
         let counts: Vec<u64> = appends
             .iter()
             .map(|append| append.updates.len() as u64)
             .collect();
-        let outcomes = store.shards.append_all(appends).await;
-        for (((of_one, _), count), outcome) in writing.iter_mut().zip(counts).zip(outcomes) {
+        let outcomes = shards.append_all(appends).await;
+        for ((of_one, count), outcome) in writing.iter_mut().zip(counts).zip(outcomes) {
             match outcome {
                 Ok(written) => {
                     of_one.written = written;
@@ -157,16 +182,8 @@ async fn refresh(writers: &mut [RelationWriter]) -> Result<(), StoreError> {
 }
 
 impl RelationWriter {
-    fn target(&self, upper: Minute) -> Upper<Minute> {
-        if self.relation.is_sealed() {
-            Upper::sealed()
-        } else {
-            Upper::at(upper)
-        }
-    }
-
     fn has_reached(&self, upper: Minute) -> bool {
-        PartialOrder::less_equal(&self.target(upper), &self.written)
+        PartialOrder::less_equal(&Upper::at(upper), &self.written)
     }
 
     /// Somebody has written up to `actual`: what we would have written.
@@ -193,7 +210,7 @@ impl RelationWriter {
         Ok(Append {
             writer: &self.writer,
             lower: lower.clone(),
-            upper: self.target(upper),
+            upper: Upper::at(upper),
             updates: updates.map_err(|refusal| unwritable(self.relation, &refusal))?,
         })
     }

@@ -1,0 +1,50 @@
+//! What is done in the background.
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn the_background_applies_tidies_and_lets_go_of_the_txns_shard() {
+    let store = MemoryTables::new();
+    let tables = registered(&store, Mode::Background(Duration::ZERO)).await;
+    commit(&tables, 5, &[(A, &[1]), (B, &[2])]).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(
+        (store.upper(A), store.upper(B)),
+        (Upper::at(6), Upper::at(6))
+    );
+    assert_eq!(store.since(TXNS), Since::at(5));
+    tables.advance(&9).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(store.since(TXNS), Since::at(9));
+    let latest = open(&store, Mode::ReadOnly).await.state().await;
+    assert_eq!(latest.oldest_unapplied(), None);
+    let steps = store.steps();
+    tokio::time::sleep(Duration::from_secs(500)).await;
+    assert_eq!(
+        store.steps(),
+        steps,
+        "nothing is written when nothing happens"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_background_applies_what_other_processes_commit() {
+    let store = MemoryTables::new();
+    let _background = registered(&store, Mode::Background(Duration::ZERO)).await;
+    let other = open(&store, Mode::ByHand).await;
+    commit(&other, 5, &[(A, &[1])]).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(store.upper(A), Upper::at(6));
+}
+
+#[tokio::test(start_paused = true)]
+async fn tables_that_are_dropped_leave_no_task_behind() {
+    let store = MemoryTables::new();
+    let tables = registered(&store, Mode::Background(Duration::ZERO)).await;
+    let inner = Arc::downgrade(&tables.inner);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    drop(tables);
+    assert!(inner.upgrade().is_none());
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(Handle::current().metrics().num_alive_tasks(), 0);
+}
