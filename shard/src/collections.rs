@@ -328,6 +328,9 @@ impl<I: CollectionId, T: ShardTime> Collections<I, T> {
                 .spawn_blocking(move || engine.join())
                 .await;
         }
+        if let Some(standby) = &self.inner.standby {
+            standby.end().await;
+        }
         stopped
     }
 

@@ -4,6 +4,7 @@ mod keep;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use lowwater::{Since, StorageError};
 use parking_lot::Mutex;
@@ -25,6 +26,8 @@ pub(crate) use keep::keep;
 pub(crate) struct Lease<T: ShardTime> {
     pub(crate) reader: ReaderId,
     pub(crate) shard: Arc<Shard<T>>,
+    /// How long it is not heard of until others may expire it.
+    length: Duration,
     state: Mutex<State<T>>,
 }
 
@@ -63,6 +66,7 @@ impl<T: ShardTime> Lease<T> {
     pub(crate) fn new(
         reader: ReaderId,
         shard: Arc<Shard<T>>,
+        length: Duration,
         since: Since<T>,
         renewed: Instant,
     ) -> Self {
@@ -75,6 +79,7 @@ impl<T: ShardTime> Lease<T> {
         Lease {
             reader,
             shard,
+            length,
             state: Mutex::new(state),
         }
     }
@@ -157,6 +162,13 @@ impl<T: ShardTime> Leases<T> {
         self.wished.notify_one();
     }
 
+    /// The shortest of these, and of those that are taken now.
+    fn shortest(&self, now: Duration) -> Duration {
+        let held = self.held.lock();
+        let lengths = held.values().map(|lease| lease.length);
+        lengths.fold(now, Duration::min)
+    }
+
     /// Those that are not lost.
     fn all(&self) -> Vec<Arc<Lease<T>>> {
         let mut held = self.held.lock();
@@ -175,7 +187,7 @@ impl<T: ShardTime> Inner<T> {
                     reader: lease.reader,
                 }));
             }
-            state.renewed.elapsed() >= self.settings.lease
+            state.renewed.elapsed() >= lease.length
         };
         if is_doubtful {
             self.renew(vec![Arc::clone(lease)]).await?;

@@ -63,7 +63,8 @@ impl<T: ShardTime> Shards<T> {
         let shard = inner.hub.shard(id);
         inner.hub.refresh_one::<DataRecord<T>>(&shard).await?;
         let reads_from = shard.data.lock().await.seen().unwrap_or(SeqNo::FIRST);
-        let lease_ms = u64::try_from(inner.settings.lease.as_millis()).unwrap_or(u64::MAX);
+        let length = inner.lease();
+        let lease_ms = u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
         let reader = ReaderId::random();
         let began = Instant::now();
         let register =
@@ -75,7 +76,7 @@ impl<T: ShardTime> Shards<T> {
         let since = registered.map_err(unregistered)?;
         // From here on the parts stay that the record refers to now.
         inner.hub.refresh_one::<DataRecord<T>>(&shard).await?;
-        let lease = Arc::new(Lease::new(reader, shard, since.clone(), began));
+        let lease = Arc::new(Lease::new(reader, shard, length, since.clone(), began));
         if !since.is_gone() {
             inner.leases.hold(&lease);
         }

@@ -45,6 +45,8 @@ pub(crate) struct Inner<T: ShardTime> {
     pub(crate) parts: Parts,
     pub(crate) settings: Settings,
     pub(crate) leases: Arc<Leases<T>>,
+    /// How long leases are that are taken now.
+    lease: Mutex<Duration>,
     /// What sweeps have seen of shards.
     pub(crate) sightings: Mutex<ById<Sighting>>,
     /// What this process has seen of the readers of others.
@@ -124,6 +126,7 @@ impl<T: ShardTime> Shards<T> {
             runtime: runtime.clone(),
             hub,
             parts,
+            lease: Mutex::new(settings.lease),
             settings,
             leases: Arc::default(),
             sightings: Mutex::default(),
@@ -159,9 +162,21 @@ impl<T: ShardTime> Shards<T> {
         &self.inner.parts
     }
 
-    /// How the shards are looked after.
+    /// How the shards are looked after, as it was when they were opened.
     pub fn settings(&self) -> &Settings {
         &self.inner.settings
+    }
+
+    /// How long leases are that are taken now.
+    pub fn lease(&self) -> Duration {
+        self.inner.lease()
+    }
+
+    /// Leases that are taken from now on are this long. Those that are there keep their length; each
+    /// is renewed four times in the shortest of all.
+    pub fn change_lease(&self, lease: Duration) {
+        *self.inner.lease.lock() = lease;
+        self.inner.leases.wishes();
     }
 
     /// How far a shard is written, read from the store.
@@ -173,6 +188,12 @@ impl<T: ShardTime> Shards<T> {
         let shard = self.inner.hub.shard(shard);
         self.inner.hub.refresh_one::<DataRecord<T>>(&shard).await?;
         Ok(shard.upper())
+    }
+}
+
+impl<T: ShardTime> Inner<T> {
+    pub(crate) fn lease(&self) -> Duration {
+        *self.lease.lock()
     }
 }
 

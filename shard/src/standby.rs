@@ -14,8 +14,8 @@ use lowwater::{
 use parking_lot::Mutex;
 use timely::PartialOrder;
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::MissedTickBehavior;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Interval, MissedTickBehavior};
 
 use crate::hub::{Hub, Tidings};
 use crate::record::DataRecord;
@@ -41,11 +41,15 @@ pub(crate) struct StandbyStorage<T: ShardTime> {
 #[derive(Clone, Debug)]
 pub(crate) struct Promoter<T: ShardTime> {
     requests: mpsc::WeakUnboundedSender<Request<T>>,
+    /// Closed when the leases are given back.
+    ended: watch::Receiver<()>,
 }
 
 enum Request<T> {
     Open(OpenShards<T>),
     Downgrade(DowngradeSinces<T>),
+    /// Leases are this long from now on.
+    Lease(Duration),
     /// The storage in charge has answered what it was asked.
     Downgraded(DowngradeSinces<T>, Outcomes<T>),
     Promote(
@@ -64,8 +68,10 @@ impl<T: ShardTime> StandbyStorage<T> {
         lapsed: impl Fn(ShardId, &Since<T>) + Send + Sync + 'static,
     ) -> (Self, Promoter<T>) {
         let (requests, receiver) = mpsc::unbounded_channel();
+        let (alive, ended) = watch::channel(());
         let promoter = Promoter {
             requests: requests.downgrade(),
+            ended,
         };
         let standby = Standby {
             advances: hub.listen(),
@@ -76,7 +82,10 @@ impl<T: ShardTime> StandbyStorage<T> {
             driver: None,
             requests: requests.downgrade(),
         };
-        runtime.spawn(standby.run(receiver, lease / 4));
+        runtime.spawn(async move {
+            standby.run(receiver, lease / 4).await;
+            drop(alive);
+        });
         (StandbyStorage { requests }, promoter)
     }
 }
@@ -105,6 +114,21 @@ impl<T: ShardTime> Promoter<T> {
         sent.map_err(|_| ended())?;
         drop(requests);
         coming.await.unwrap_or_else(|_| Err(ended()))
+    }
+}
+
+impl<T: ShardTime> Promoter<T> {
+    /// Leases that are taken from now on are this long.
+    pub(crate) fn change_lease(&self, lease: Duration) {
+        if let Some(requests) = self.requests.upgrade() {
+            drop(requests.send(Request::Lease(lease)));
+        }
+    }
+
+    /// Waits until the engine has ended and its leases are given back.
+    pub(crate) async fn ended(&self) {
+        let mut ended = self.ended.clone();
+        while ended.changed().await.is_ok() {}
     }
 }
 
@@ -139,14 +163,20 @@ struct Standby<T: ShardTime> {
 
 impl<T: ShardTime> Standby<T> {
     async fn run(mut self, mut requests: mpsc::UnboundedReceiver<Request<T>>, every: Duration) {
-        let mut renewals = tokio::time::interval(every.max(Duration::from_millis(1)));
-        renewals.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut renewals = every_so_often(every);
         loop {
             tokio::select! {
                 biased;
                 request = requests.recv() => match request {
                     Some(Request::Open(request)) => self.open(request).await,
                     Some(Request::Downgrade(request)) => self.downgrade(request).await,
+                    Some(Request::Lease(lease)) => {
+                        self.leases.change(lease);
+                        // Those that are there keep their length.
+                        if lease / 4 < renewals.period() {
+                            renewals = every_so_often(lease / 4);
+                        }
+                    }
                     Some(Request::Downgraded(request, outcomes)) => {
                         self.downgraded(request, outcomes).await;
                     }
@@ -272,6 +302,12 @@ impl<T: ShardTime> Standby<T> {
             reports.uppers_advanced(mine.collect());
         }
     }
+}
+
+fn every_so_often(every: Duration) -> Interval {
+    let mut interval = tokio::time::interval(every.max(Duration::from_millis(1)));
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
 }
 
 /// Reports of a driver: that its shards are open is ours, all else is for the engine.

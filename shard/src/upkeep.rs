@@ -142,7 +142,7 @@ impl<T: ShardTime> Upkeeper<T> {
     async fn look_at_all(&mut self, inner: &Arc<Inner<T>>) {
         let now = Instant::now();
         if self.expire_at <= now {
-            self.expire_at = now + (inner.settings.lease / 4).max(PACE_MIN);
+            self.expire_at = now + (inner.lease() / 4).max(PACE_MIN);
             let used = inner.hub.all_used();
             // Readers may have let go of what was replaced.
             self.enqueue(used.iter().map(|shard| shard.id));

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use lowwater::{CollectionId, Event, Events, ShardId, Since, StorageError};
 use parking_lot::Mutex;
+use tokio::time::timeout;
 
 use crate::id::Epoch;
 use crate::shards::Shards;
@@ -17,6 +18,9 @@ use super::guard::Guarded;
 use super::ledger::Ledger;
 use super::table_set::trouble;
 use super::{Collections, Start, StartError};
+
+/// How long it may take to give leases back.
+const END_WITHIN: Duration = Duration::from_secs(10);
 
 /// How a controller can be put in charge that only reads so far.
 pub(super) struct Standby<T: ShardTime> {
@@ -39,6 +43,15 @@ pub enum PromoteError {
     /// before is not in charge any more; ask again.
     #[error(transparent)]
     Storage(#[from] StorageError),
+}
+
+impl<T: ShardTime> Standby<T> {
+    /// Waits until leases are given back; where the store does not answer, they lapse.
+    pub(super) async fn end(&self) {
+        if timeout(END_WITHIN, self.promoter.ended()).await.is_err() {
+            tracing::warn!("leases were not given back in time: they lapse");
+        }
+    }
 }
 
 impl<I: CollectionId, T: ShardTime> Collections<I, T> {
@@ -113,6 +126,15 @@ impl<I: CollectionId, T: ShardTime> Collections<I, T> {
         }
         inner.drive(taken, herald);
         Ok(taken)
+    }
+
+    /// Leases that are taken from now on are this long, those of this controller while it only reads
+    /// and those of [readers](crate::Reader) of its shards. Those that are there keep their length.
+    pub fn change_lease(&self, lease: Duration) {
+        self.inner.shards.change_lease(lease);
+        if let Some(standby) = &self.inner.standby {
+            standby.promoter.change_lease(lease);
+        }
     }
 
     /// Shards whose lease has lapsed while this controller only read, as it does when the process was

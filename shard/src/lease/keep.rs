@@ -6,8 +6,10 @@ use std::time::Duration;
 use lowwater::StorageError;
 use tokio::time::Instant;
 
-use crate::shards::{Inner, Settings};
+use crate::shards::Inner;
 use crate::time::ShardTime;
+
+use super::Leases;
 
 /// How long to wait before leases are renewed again that could not be.
 const RENEW_AGAIN: Duration = Duration::from_secs(1);
@@ -16,6 +18,13 @@ const RENEW_AGAIN: Duration = Duration::from_secs(1);
 const PACE_MIN: Duration = Duration::from_millis(1);
 
 impl<T: ShardTime> Inner<T> {
+    /// The leases, how often they are renewed, and how long wishes wait.
+    fn keeps(&self) -> (Arc<Leases<T>>, Duration, Duration) {
+        let pace = self.leases.shortest(self.lease()) / 4;
+        let interval = self.settings.downgrade_interval;
+        (Arc::clone(&self.leases), pace.max(PACE_MIN), interval)
+    }
+
     /// Writes the wishes there are, and takes out those that have left.
     async fn carry_out_wishes(&self) -> Result<(), StorageError> {
         let left = std::mem::take(&mut *self.leases.left.lock());
@@ -36,24 +45,17 @@ impl<T: ShardTime> Inner<T> {
 
 /// Renews the leases of a process at a quarter of their length, until its shards go.
 pub(crate) async fn keep<T: ShardTime>(inner: Weak<Inner<T>>) {
-    let Some((pace, interval)) = inner.upgrade().map(|inner| {
-        let Settings {
-            lease,
-            downgrade_interval,
-            ..
-        } = &inner.settings;
-        ((*lease / 4).max(PACE_MIN), *downgrade_interval)
-    }) else {
-        return;
-    };
-    let mut renew_at = Instant::now() + pace;
+    let mut renew_at = None;
     let mut wishes_at = None;
     loop {
         // Held only while there is something to do, so that the last handle that goes ends this.
-        let Some(leases) = inner.upgrade().map(|inner| Arc::clone(&inner.leases)) else {
+        let Some((leases, pace, interval)) = inner.upgrade().map(|inner| inner.keeps()) else {
             return;
         };
-        let wake_at = wishes_at.map_or(renew_at, |at: Instant| at.min(renew_at));
+        // Shorter leases may have come.
+        let latest = Instant::now() + pace;
+        let renew_at = renew_at.insert(renew_at.map_or(latest, |at: Instant| at.min(latest)));
+        let wake_at = wishes_at.map_or(*renew_at, |at: Instant| at.min(*renew_at));
         tokio::select! {
             () = leases.wished.notified(), if wishes_at.is_none() => {
                 let urgent = !leases.left.lock().is_empty();
@@ -72,14 +74,14 @@ pub(crate) async fn keep<T: ShardTime>(inner: Weak<Inner<T>>) {
                 wishes_at = Some(now + RENEW_AGAIN);
             }
         }
-        if renew_at <= now {
-            renew_at = now + pace;
+        if *renew_at <= now {
+            *renew_at = now + pace;
             let all = inner.leases.all();
             if !all.is_empty()
                 && let Err(error) = inner.renew(all).await
             {
                 tracing::warn!(%error, "leases could not be renewed");
-                renew_at = now + RENEW_AGAIN.min(pace);
+                *renew_at = now + RENEW_AGAIN.min(pace);
             }
         }
     }

@@ -19,7 +19,8 @@ use super::{Outcomes, not_opened};
 /// The leases of a process.
 pub(super) struct Leases<T: ShardTime> {
     transactor: Transactor,
-    lease_ms: u64,
+    /// How long those are that are taken now.
+    lease: Duration,
     leases: BTreeMap<ShardId, Lease<T>>,
     /// Shards whose lease has lapsed, and which could not be taken anew yet.
     lost: BTreeMap<ShardId, Arc<Shard<T>>>,
@@ -53,11 +54,15 @@ impl<T: ShardTime> Leases<T> {
     pub(super) fn new(hub: &Hub<T>, lease: Duration) -> Self {
         Leases {
             transactor: Transactor::new(Arc::clone(hub.store()), None),
-            lease_ms: u64::try_from(lease.as_millis()).unwrap_or(u64::MAX),
+            lease,
             leases: BTreeMap::new(),
             lost: BTreeMap::new(),
             lapsed: Vec::new(),
         }
+    }
+
+    pub(super) fn change(&mut self, lease: Duration) {
+        self.lease = lease;
     }
 
     /// True iff it is read here, also where its lease has lapsed and is still to be taken anew.
@@ -94,7 +99,7 @@ impl<T: ShardTime> Leases<T> {
     }
 
     async fn register(&mut self, mut new: Vec<Lease<T>>) -> Outcomes<T> {
-        let lease_ms = self.lease_ms;
+        let lease_ms = u64::try_from(self.lease.as_millis()).unwrap_or(u64::MAX);
         let mut reads_from = Vec::with_capacity(new.len());
         for lease in &new {
             let seen = lease.shard.data.lock().await.seen();

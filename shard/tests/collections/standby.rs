@@ -70,6 +70,29 @@ pub(super) async fn without_leases(store: &World) -> Vec<String> {
 }
 
 #[test]
+fn a_controller_that_only_reads_has_given_its_leases_back_when_it_has_stopped() {
+    run(on_each(|store| async move {
+        let live = Controller::start(&store, &ids([]), &ids([])).await;
+        live.create(&[1, 2]).await;
+        let follower = follow(&store, LEASE).await;
+        reads(&follower, 1).await;
+        follower.collections.change_lease(LEASE / 3);
+        reads(&follower, 2).await;
+        let mut lengths = Vec::new();
+        for id in [1, 2] {
+            let sinces = follower.sinces(live.shard(id)).await;
+            lengths.extend(sinces.leased().values().map(|of| of.lease_ms));
+        }
+        assert_eq!(lengths, [900_000, 300_000]);
+        follower.collections.stop().await.unwrap();
+        for id in [1, 2] {
+            assert!(live.sinces(live.shard(id)).await.leased().is_empty());
+        }
+        live.collections.stop().await.unwrap();
+    }));
+}
+
+#[test]
 fn a_controller_that_only_reads_writes_nothing_but_its_own_leases() {
     run(on_each(|store| async move {
         let live = Controller::start(&store, &ids([]), &ids([])).await;

@@ -56,7 +56,45 @@ async fn dead_reader_for<T: TestTime>(world: &World, lease: Duration) {
     dying.carry_out(&mut log, register).await.unwrap();
 }
 
+/// The lengths of the leases in the record.
+async fn leases<T: TestTime>(world: &World) -> Vec<Duration> {
+    let store = std::sync::Arc::new(world.store.clone());
+    let reads = lowwater_shard::Transactor::new(store, None);
+    let mut log = lowwater_shard::Log::<lowwater_shard::record::SinceRecord<T>>::new(shard());
+    let read = reads.refresh(&mut [&mut log]).await.unwrap();
+    read.into_iter().for_each(Result::unwrap);
+    let leased = log.record().leased().values();
+    leased
+        .map(|of| Duration::from_millis(of.lease_ms))
+        .collect()
+}
+
 for_both_times! {
+    async fn leases_have_the_length_that_is_set_when_they_are_taken<T: TestTime>() {
+        let world = World::new().await;
+        let (mine, theirs) = (world.process::<T>(), world.process_with::<T>(watching()));
+        let writer = writer(&theirs).await;
+        write(&writer, 0, 10).await;
+        move_critical(&theirs, 0).await;
+        let long = mine.reader(shard()).await.unwrap();
+        let short = LEASE / 60;
+        mine.change_lease(short);
+        // The other process learns nothing of it but what is in the record.
+        theirs.change_lease(short);
+        let brief = mine.reader(shard()).await.unwrap();
+        dead_reader_for::<T>(&world, short).await;
+        let mut lengths = leases::<T>(&world).await;
+        lengths.sort_unstable();
+        assert_eq!(lengths, [short, short, LEASE]);
+        // Those that live are renewed in time, and the one that does not is expired in time.
+        for _ in 0..20 {
+            tokio::time::sleep(short / 2).await;
+            assert!(!is_lost(&long, 0).await);
+            assert!(!is_lost(&brief, 0).await);
+        }
+        assert_eq!(leases::<T>(&world).await.len(), 2);
+    }
+
     async fn a_reader_keeps_its_since_and_its_lease_is_renewed<T: TestTime>() {
         let world = World::new().await;
         let (mine, theirs) = (world.process::<T>(), world.process_with::<T>(watching()));
