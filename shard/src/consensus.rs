@@ -102,9 +102,11 @@ pub struct Offer {
     pub seen: Option<SeqNo>,
     /// What is to be the next version.
     pub data: Bytes,
-    /// The versions before this one are no longer needed: they are forgotten in the same
-    /// transaction, at least if the offer is taken. Never more than
-    /// [`truncate`](Consensus::truncate) would, nor the version that is offered.
+    /// The versions before this one are no longer needed once this offer is taken: then, and only
+    /// then, they are forgotten, in the same transaction. Never the version that is offered.
+    ///
+    /// An offer that is not taken forgets nothing: its writer has not seen what stands in its place,
+    /// which may need what is before it.
     pub keep_from: Option<SeqNo>,
 }
 

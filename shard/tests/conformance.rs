@@ -42,6 +42,7 @@ macro_rules! suite {
             suite!(@tests $new, races,
                 many_writers_of_one_log_lose_nothing
                 writers_that_truncate_as_they_go_lose_nothing
+                a_log_is_read_from_its_beginning_at_any_moment
                 overlapping_transactions_lose_nothing
                 nothing_lands_after_a_take_over
                 exactly_one_of_many_takes_over_an_epoch

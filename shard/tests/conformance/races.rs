@@ -3,8 +3,10 @@
 use std::sync::Barrier;
 use std::thread;
 
+use lowwater::ShardId;
 use lowwater_shard::consensus::{Consensus, Fence, Outcome, Scan, Truncation, Version};
-use lowwater_shard::{Epoch, Incarnation, LogId, SeqNo};
+use lowwater_shard::record::{Decision, LeaseLost, SinceChange, SinceRecord};
+use lowwater_shard::{Epoch, Incarnation, Log, LogId, ReaderId, SeqNo, Transactor};
 
 use super::rules::{commit, log, numbers, offer};
 use super::store::{Store, run};
@@ -124,6 +126,64 @@ pub(crate) fn writers_that_truncate_as_they_go_lose_nothing(store: &impl Store) 
             taken.len() as u64 >= WRITERS * INCREMENTS,
             "two took one place"
         );
+    });
+}
+
+type Sinces = SinceRecord<u64>;
+
+/// As many readers register at once as `ids` names.
+fn register(record: &Sinces, ids: impl Iterator<Item = u128>) -> Decision<SinceChange<u64>, ()> {
+    let registered = ids.flat_map(|id| {
+        let decision = record.register_leased(ReaderId::new(id), 1_000, SeqNo::FIRST);
+        decision.unwrap().changes
+    });
+    Decision {
+        changes: registered.collect(),
+        outcome: (),
+    }
+}
+
+/// Some write little and others much, so that of two who offer the same place one offers a
+/// difference, and the other one a full version: only one of them counts, and says what may go.
+pub(crate) fn a_log_is_read_from_its_beginning_at_any_moment(store: &impl Store) {
+    at_once(store, async |writer, _| {
+        let transactor = Transactor::new(store.open().await, None);
+        let mut log = Log::<Sinces>::new(ShardId::new(1));
+        let read = async || {
+            let mut fresh = Log::<Sinces>::new(ShardId::new(1));
+            let read = transactor.refresh(&mut [&mut fresh]).await.unwrap();
+            assert_eq!(read, [Ok(())]);
+            fresh.record().leased().len()
+        };
+        for step in 0..u128::from(INCREMENTS) {
+            let first = (u128::from(writer) << 64) + (step << 32);
+            // The first one makes the record so large that full versions are far apart.
+            let count = match (step + u128::from(writer)) % 4 {
+                _ if step == 0 => 50,
+                0 => 25,
+                _ => 1,
+            };
+            let ids = first..first + count;
+            let registered = transactor.carry_out(&mut log, |record: &Sinces| {
+                Ok::<_, LeaseLost>(register(record, ids.clone()))
+            });
+            registered.await.unwrap();
+            assert!(read().await as u128 >= count);
+            if step == 0 {
+                continue;
+            }
+            let left = transactor.carry_out(&mut log, |record: &Sinces| {
+                let left = ids
+                    .clone()
+                    .flat_map(|id| record.leave(ReaderId::new(id)).changes);
+                Ok::<_, LeaseLost>(Decision {
+                    changes: left.collect(),
+                    outcome: (),
+                })
+            });
+            left.await.unwrap();
+            read().await;
+        }
     });
 }
 

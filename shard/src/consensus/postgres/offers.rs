@@ -83,7 +83,6 @@ pub(super) struct Offers<'a> {
 struct Forgetful {
     logs: Vec<Name>,
     keep_from: Vec<i64>,
-    fenced: Vec<bool>,
 }
 
 impl<'a> Offers<'a> {
@@ -114,7 +113,6 @@ impl<'a> Offers<'a> {
             let keep_from = keep_from.min(offer.seqno());
             self.forgetful.logs.push(name);
             self.forgetful.keep_from.push(seqno_to_sql(keep_from));
-            self.forgetful.fenced.push(fenced);
         }
         self.logs.push(name);
         self.seen.push(offer.seen.map_or(0, seqno_to_sql));
@@ -127,24 +125,20 @@ impl<'a> Offers<'a> {
         !self.forgetful.logs.is_empty()
     }
 
-    pub(super) fn parameters(&self) -> [&(dyn ToSql + Sync); 6] {
-        [
+    pub(super) fn parameters(&self) -> Vec<&(dyn ToSql + Sync)> {
+        let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![
             &self.logs,
             &self.seen,
             &self.data,
             &self.fenced,
             &self.epoch,
             &self.incarnation,
-        ]
-    }
-
-    pub(super) fn parameters_to_forget(&self) -> [&(dyn ToSql + Sync); 5] {
-        let Forgetful {
-            logs,
-            keep_from,
-            fenced,
-        } = &self.forgetful;
-        [logs, keep_from, fenced, &self.epoch, &self.incarnation]
+        ];
+        if self.forget() {
+            parameters.push(&self.forgetful.logs);
+            parameters.push(&self.forgetful.keep_from);
+        }
+        parameters
     }
 }
 
