@@ -143,7 +143,7 @@ fn try_replay(
             settled(outcome.map_err(failed)?, store)
         }
         Role::ReadOnly => {
-            let mut store = open_to_follow(location)?;
+            let mut store = appears(|| Store::open_to_ask(location))?;
             let _endpoint = tell_figures(options, &store, err)?;
             let followed = read_only(options, &data, &mut store, &mut progress);
             bar.finish_and_clear();
@@ -152,7 +152,7 @@ fn try_replay(
             return Ok(if followed.is_good() { GOOD } else { BAD });
         }
         Role::Promoted { .. } => {
-            let mut store = open_to_follow(location)?;
+            let mut store = appears(|| Store::open_to_take_over(location))?;
             let _endpoint = tell_figures(options, &store, err)?;
             let mut promoted = |taken: &TakenOver, minute| {
                 let epoch = taken.fence.epoch;
@@ -200,10 +200,10 @@ fn failed(error: ReplayError) -> Failure {
 }
 
 /// A store that another controller makes, if it is not there: it is waited for.
-fn open_to_follow(location: &Location) -> Result<Store, Failure> {
+fn appears(open: impl Fn() -> Result<Store, StoreOpenError>) -> Result<Store, Failure> {
     let begin = Instant::now();
     loop {
-        match Store::open_to_ask(location) {
+        match open() {
             Err(StoreOpenError::Absent(_)) if begin.elapsed() < APPEAR_WITHIN => {
                 thread::sleep(LOOK_AGAIN);
             }

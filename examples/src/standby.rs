@@ -53,7 +53,6 @@ pub fn take_over(
     let taken = embedding.promote(store);
     let taken = taken.map_err(|error| ReplayError::from(error).or_fenced(embedding.client()))?;
     promoted(&taken, embedding.reached());
-    store.begin_upkeep();
     let mut outcome = replay_on(options, data, store, embedding, holds, sabotage, progress)?;
     outcome.tally.merge(tally);
     Ok(outcome)

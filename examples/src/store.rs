@@ -80,7 +80,19 @@ impl Store {
     /// # Errors
     /// When there is none, or it cannot be used.
     pub fn open_to_ask(location: &Location) -> Result<Self, StoreOpenError> {
-        let settings = by_hand();
+        Self::open_existing(location, by_hand())
+    }
+
+    /// Opens the store at `location`, where another controller has made it, to take it over: from
+    /// then on it is looked after.
+    ///
+    /// # Errors
+    /// When there is none, or it cannot be used.
+    pub fn open_to_take_over(location: &Location) -> Result<Self, StoreOpenError> {
+        Self::open_existing(location, Settings::default())
+    }
+
+    fn open_existing(location: &Location, settings: Settings) -> Result<Self, StoreOpenError> {
         match location {
             Location::Fresh | Location::Memory => Self::in_memory(settings),
             Location::Folder(folder) if !folder::has_store(folder) => {
@@ -142,22 +154,13 @@ impl Store {
         }
     }
 
-    /// From now on the shards are looked after that somebody uses: this process is in charge.
-    pub fn begin_upkeep(&mut self) {
-        self.open_shards(Settings::default());
-    }
-
-    fn open_shards(&mut self, settings: Settings) {
-        let (store, parts) = (Arc::clone(&self.shared), self.shards.parts().clone());
-        self.shards = Shards::new(self.runtime.handle(), store, parts, settings);
-    }
-
     /// From now on nobody looks after the shards but for what is asked for; waits until what goes
     /// on in the background has ended, leases are given back.
     pub fn end_upkeep(&mut self) {
         let ending: Weak<dyn Consensus> = Arc::downgrade(&self.shared);
         self.shared = Arc::new(self.records.clone());
-        self.open_shards(by_hand());
+        let (store, parts) = (Arc::clone(&self.shared), self.shards.parts().clone());
+        self.shards = Shards::new(self.runtime.handle(), store, parts, by_hand());
         let ended = async {
             while ending.strong_count() > 0 {
                 sleep(END_LOOK).await;

@@ -111,6 +111,13 @@ impl<T: ShardTime> Shard<T> {
         }
     }
 
+    /// The oldest version that somebody in this process reads parts of, or will from now on.
+    pub(crate) fn reads_from(&self, log: &Log<DataRecord<T>>) -> SeqNo {
+        let seen = log.seen().unwrap_or(SeqNo::FIRST);
+        self.oldest_reading()
+            .map_or(seen, |oldest| oldest.min(seen))
+    }
+
     /// The oldest version that somebody in this process reads parts of.
     pub(crate) fn oldest_reading(&self) -> Option<SeqNo> {
         self.reading.lock().keys().next().copied()
