@@ -135,6 +135,14 @@ impl<T: ShardTime> Lease<T> {
         })
     }
 
+    /// It is not in the record any more.
+    pub(crate) fn lose(&self) -> LeaseLost {
+        self.state.lock().is_lost = true;
+        LeaseLost {
+            reader: self.reader,
+        }
+    }
+
     fn learn(&self, renewed: Result<Since<T>, LeaseLost>, sent: Instant) {
         let mut state = self.state.lock();
         match renewed {
