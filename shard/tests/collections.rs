@@ -3,13 +3,16 @@
 #![expect(clippy::print_stderr, reason = "people are told what was skipped")]
 
 mod collections {
+    mod asking;
     mod burying;
     mod charge;
     mod crash;
     mod creating;
     mod finalizing;
     mod metrics;
+    mod owning;
     mod reading;
+    mod returning;
     mod standby;
     mod stuck;
     mod tables;
