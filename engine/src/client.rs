@@ -15,7 +15,7 @@ use crate::events::Events;
 use crate::explanation::Explanation;
 use crate::frontier::{Frontiers, Since, Time, Upper};
 use crate::hold::ReadHold;
-use crate::id::{CollectionId, Key, Ticket};
+use crate::id::{CollectionId, Key, ShardId, Ticket};
 use crate::link::Link;
 use crate::message::{Answer, Message, Reply};
 use crate::pending::Pending;
@@ -172,6 +172,28 @@ impl<I: CollectionId, T: Time> Client<I, T> {
     /// there.
     pub fn holds(&self, ids: Vec<I>) -> Pending<Vec<Option<u64>>, StopReason> {
         self.ask(Command::Holds(ids), Reply::Holds)
+    }
+
+    /// Checks a batch as [creating](Client::create) it does before shards are opened, and does nothing
+    /// with it: for who has something to do first that cannot be undone. When it is created it is
+    /// checked again.
+    pub fn check(&self, descriptions: Vec<Description<I, T>>) -> Pending<(), CreateError<I, T>> {
+        self.ask(Command::Check(descriptions), Reply::Checked)
+    }
+
+    /// Keeps shards for others who need them and are not here: owners that are known and not created
+    /// yet, for example. Until it is [let go](Client::free_shards), the since of such a shard stays
+    /// where it is planned now, or else where it is found; when the last collection on it goes, it is
+    /// not given up; and a collection that is created on it begins where it was kept. The sinces of
+    /// collections move as ever. Takes effect without being waited for, before what is asked later.
+    pub fn keep_shards(&self, shards: Vec<ShardId>) -> Pending<(), StopReason> {
+        self.ask(Command::KeepShards(shards), Reply::ShardsKept)
+    }
+
+    /// Keeps shards no more: their sinces move to what is planned, and those that were left by all
+    /// are given up.
+    pub fn free_shards(&self, shards: Vec<ShardId>) -> Pending<(), StopReason> {
+        self.ask(Command::FreeShards(shards), Reply::ShardsKept)
     }
 
     /// Comes true when everything that this thread has sent before, dropped holds included, has

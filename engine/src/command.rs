@@ -135,6 +135,13 @@ pub enum Command<I, T> {
     Explain(I),
     /// How many holds each of these collections has.
     Holds(Vec<I>),
+    /// Could these collections be created, as far as one knows before their shards are open?
+    Check(Vec<Description<I, T>>),
+    /// Others need these shards too, who are not here: what is planned for them stays where it is,
+    /// and they are not given up.
+    KeepShards(Vec<ShardId>),
+    /// Nobody else needs these any more.
+    FreeShards(Vec<ShardId>),
 }
 
 /// Why the engine takes no requests any more.

@@ -48,6 +48,11 @@ pub enum Answer<I, T> {
     Explained(Result<Explanation<I, T>, LookupError<I>>),
     /// To [`Command::Holds`](crate::Command::Holds), in the order asked; none for what is not there.
     Holds(Vec<Option<u64>>),
+    /// To [`Command::Check`](crate::Command::Check).
+    Checked(Result<(), CreateError<I, T>>),
+    /// To [`Command::KeepShards`](crate::Command::KeepShards) and
+    /// [`Command::FreeShards`](crate::Command::FreeShards).
+    ShardsKept,
 }
 
 /// A capability that was counted for a hold.

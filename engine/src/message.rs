@@ -77,4 +77,6 @@ pub(crate) enum Reply<I: crate::CollectionId, T: crate::Time> {
     Frontiers(Answer<Vec<Frontiers<T>>, LookupError<I>>),
     Explained(Answer<Explanation<I, T>, LookupError<I>>),
     Holds(Answer<Vec<Option<u64>>, StopReason>),
+    Checked(Answer<(), CreateError<I, T>>),
+    ShardsKept(Answer<(), StopReason>),
 }

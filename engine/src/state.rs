@@ -15,6 +15,7 @@ mod durability;
 mod explain;
 mod graph;
 mod invariants;
+mod kept;
 mod lapse;
 mod last_wishes;
 mod propagate;
@@ -40,6 +41,7 @@ use commands::Question;
 use create::Opening;
 use durability::Durability;
 use graph::Agenda;
+use kept::Kept;
 use waiters::Waiters;
 
 pub use downgrades::Downgrades;
@@ -56,8 +58,10 @@ pub struct State<I, T> {
     by_id: Lookup<I, Named>,
     /// Who has each shard: those that are alive, then those that are being created.
     by_shard: Lookup<ShardId, SmallVec<[I; 1]>>,
-    /// What is planned for each shard that several have, or had.
+    /// What is planned for each shard that several have, or had, or that is kept.
     shared: Lookup<ShardId, Since<T>>,
+    /// Shards that are kept for others, who are not here.
+    kept: BTreeMap<ShardId, Kept<T>>,
     /// How many collections are alive.
     alive: usize,
     /// How many collections were ever created.
@@ -98,6 +102,7 @@ impl<I: CollectionId, T: Time> State<I, T> {
             by_id: Lookup::default(),
             by_shard: Lookup::default(),
             shared: Lookup::default(),
+            kept: BTreeMap::new(),
             alive: 0,
             created: 0,
             held: ChangeBatch::new(),

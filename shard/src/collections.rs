@@ -114,11 +114,11 @@ use crate::storage::Herald;
 use crate::time::ShardTime;
 use crate::transact::Transactor;
 
-use finalize::Finalizes;
+use finalize::{Explained, Finalizes};
 use finalizer::Finalizer;
 use guard::Guarded;
 use late::{LateTables, TableStorage};
-use ledger::Ledger;
+use ledger::{Keeping, Ledger};
 use standby::Standby;
 use watch::Watch;
 
@@ -127,7 +127,7 @@ pub use ask::{CollectionMetadata, Held};
 pub use create::{CollectionRefusal, CreateCollectionsError};
 pub use description::{CollectionDescription, Kind, KindName, NewCollection};
 pub use epoch::{TakeOverError, TakenOver, take_over};
-pub use finalizer::{Finalization, FinalizerStats, Unfinalized};
+pub use finalizer::{Finalization, FinalizerStats, HeldBy, Unfinalized};
 pub use metrics::{Distance, MetricsOptions};
 pub use plan::{Allotment, Plan, PrepareError};
 pub use prepared::Prepared;
@@ -356,6 +356,7 @@ impl<I: CollectionId, T: ShardTime> Inner<I, T> {
             fence: taken.fence,
             ledger: Arc::clone(&self.ledger),
             tables: Arc::clone(&self.tables),
+            explained: Arc::new(tokio::sync::Mutex::new(Explained::new())),
         };
         let settings = self.finalization.lock().clone();
         let driving = Driving {
@@ -373,6 +374,21 @@ impl<I: CollectionId, T: ShardTime> Inner<I, T> {
             self.driving.set(driving).is_ok(),
             "it is put in charge once"
         );
+        let mut ledger = self.ledger.lock();
+        ledger.take_charge();
+        self.settle(&mut ledger, &BTreeSet::new());
+    }
+
+    /// Tells the engine for whom it has to keep shards, and for whom no more. It has heard of it before
+    /// whatever follows from it is asked.
+    fn settle(&self, ledger: &mut Ledger<I>, coming: &BTreeSet<I>) {
+        let Keeping { keep, free } = ledger.settle(coming);
+        if !keep.is_empty() {
+            drop(self.client.keep_shards(keep));
+        }
+        if !free.is_empty() {
+            drop(self.client.free_shards(free));
+        }
     }
 
     fn runtime(&self) -> &Handle {

@@ -4,13 +4,16 @@
 
 mod place;
 mod collections {
+    mod asking;
     mod burying;
     mod charge;
     mod crash;
     mod creating;
     mod finalizing;
     mod metrics;
+    mod owning;
     mod reading;
+    mod returning;
     mod standby;
     mod stuck;
     mod tables;

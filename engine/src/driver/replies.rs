@@ -84,6 +84,8 @@ impl<I: CollectionId, T: Time> Replies<I, T> {
             (Reply::Frontiers(reply), Answer::Frontiers(outcome)) => drop(reply.send(outcome)),
             (Reply::Explained(reply), Answer::Explained(outcome)) => drop(reply.send(outcome)),
             (Reply::Holds(reply), Answer::Holds(holds)) => drop(reply.send(Ok(holds))),
+            (Reply::Checked(reply), Answer::Checked(outcome)) => drop(reply.send(outcome)),
+            (Reply::ShardsKept(reply), Answer::ShardsKept) => drop(reply.send(Ok(()))),
             (_, answer) => unreachable!("{answer:?} answers something else than was asked"),
         }
     }

@@ -1,6 +1,6 @@
 //! A batch of collections to be created: checked as a whole, and put in order.
 
-use crate::command::{Description, Refusal};
+use crate::command::{CreateError, Description, Refusal, StopReason};
 use crate::frontier::{Since, Time, Upper};
 use crate::id::{CollectionId, ShardId};
 
@@ -20,6 +20,18 @@ pub(super) struct Batch<I, T> {
 pub(super) type Refusals<I, T> = Vec<(I, Refusal<I, T>)>;
 
 impl<I: CollectionId, T: Time> State<I, T> {
+    /// Checks a batch as a whole, and does nothing with it.
+    pub(super) fn check_only(
+        &self,
+        descriptions: Vec<Description<I, T>>,
+    ) -> Result<(), CreateError<I, T>> {
+        if let Some(by) = self.fenced_by {
+            return Err(CreateError::Stopped(StopReason::Fenced { by }));
+        }
+        let checked = self.check(descriptions);
+        checked.map(drop).map_err(CreateError::Refused)
+    }
+
     /// Checks a batch as a whole, and puts it in order.
     pub(super) fn check(
         &self,

@@ -44,6 +44,15 @@ impl<I: CollectionId, T: Time> State<I, T> {
                 Answer::UppersReported(self.report_uppers_by_key(uppers))
             }
             Command::Acquire(wanted) => Answer::Acquired(self.acquire(wanted)),
+            Command::Check(batch) => Answer::Checked(self.check_only(batch)),
+            Command::KeepShards(shards) => {
+                self.keep_shards(shards);
+                Answer::ShardsKept
+            }
+            Command::FreeShards(shards) => {
+                self.free_shards(shards);
+                Answer::ShardsKept
+            }
         };
         effects.push(answer(ticket, answer_now));
     }

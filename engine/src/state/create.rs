@@ -344,7 +344,8 @@ impl<I: CollectionId, T: Time> State<I, T> {
             version: 0,
             id: new.id,
         };
-        if is_first && collection.durable_since != since {
+        let stays = new.shard.is_some_and(|shard| self.is_kept(shard));
+        if is_first && !stays && collection.durable_since != since {
             collection.wish = self.durability.wish(Wish::Granted, key, self.now);
         }
         let place = &mut self.collections[slot as usize];

@@ -108,6 +108,17 @@ impl Durability {
         }
     }
 
+    /// Storage has answered for a collection that is gone, whose shard is kept: nothing more is asked
+    /// for it. Gives how far its wish has come now.
+    pub(crate) fn answered_kept(&mut self, before: Wish, granted: bool) -> Wish {
+        let replaced = before == Wish::AskedAndQueued;
+        self.downgrades.answered(granted, replaced);
+        match (granted, replaced) {
+            (true, false) => Wish::Granted,
+            (true, true) | (false, _) => Wish::Queued,
+        }
+    }
+
     /// Queues the wish of a collection: its shard is written once the interval since the last
     /// write is over.
     pub(crate) fn queue(&mut self, key: Key, now: Duration) {

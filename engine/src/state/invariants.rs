@@ -134,6 +134,7 @@ impl<I: CollectionId, T: Time> State<I, T> {
         assert_eq!(alive, self.alive, "collections alive");
         self.check_names();
         self.check_wishes();
+        self.check_kept();
         for (slot, collection) in self.collections.iter().enumerate() {
             if let Some(collection) = collection {
                 let counted = dependents.get(&(slot as u32)).copied().unwrap_or_default();
@@ -231,6 +232,12 @@ impl<I: CollectionId, T: Time> State<I, T> {
         };
         for collection in self.collections.iter().flatten() {
             let wish = collection.wish;
+            count(
+                matches!(wish, Wish::Queued | Wish::AskedAndQueued),
+                matches!(wish, Wish::Asked | Wish::AskedAndQueued),
+            );
+        }
+        for wish in self.kept_wishes() {
             count(
                 matches!(wish, Wish::Queued | Wish::AskedAndQueued),
                 matches!(wish, Wish::Asked | Wish::AskedAndQueued),

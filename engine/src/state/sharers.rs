@@ -4,6 +4,8 @@
 //! installed, carries the wish; when it goes, the next one takes it over, and when the last one
 //! goes, the shard is given up. A collection that has its shard for itself is its own carrier, and
 //! nothing of this costs it anything.
+//!
+//! A shard that is [kept](super::kept) for others is as one that several have.
 
 use timely::PartialOrder;
 
@@ -24,7 +26,8 @@ impl<I: CollectionId, T: Time> State<I, T> {
         })
     }
 
-    /// What the living collections plan that have this shard; none if there are none.
+    /// What the living collections plan that have this shard, and where it is kept for others; none
+    /// if there is neither.
     pub(super) fn planned(&self, shard: ShardId) -> Option<Since<T>> {
         self.meet(shard, |sharer| sharer.since.clone())
     }
@@ -40,7 +43,8 @@ impl<I: CollectionId, T: Time> State<I, T> {
         since: impl Fn(&Collection<I, T>) -> Since<T>,
     ) -> Option<Since<T>> {
         let sinces = self.sharers(shard).map(|slot| since(self.at(slot)));
-        sinces.reduce(|meet, since| meet.meet(&since))
+        let all = sinces.chain(self.kept_at(shard).cloned());
+        all.reduce(|meet, since| meet.meet(&since))
     }
 
     /// Whose wish it is by now: the collection that asked, or the one that took it over.
@@ -58,7 +62,7 @@ impl<I: CollectionId, T: Time> State<I, T> {
         let sharers = self.by_shard.entry(shard).or_default();
         sharers.push(id);
         if sharers.len() == 1 {
-            return;
+            return self.join_kept(shard, slot);
         }
         let slots: Vec<u32> = self.sharers(shard).collect();
         let mut durable_since = Since::minimum();
@@ -77,7 +81,8 @@ impl<I: CollectionId, T: Time> State<I, T> {
         self.sharers(shard).next().is_some()
     }
 
-    /// A collection that had this shard is gone. The others keep it; the last gives it up.
+    /// A collection that had this shard is gone. The others keep it; the last gives it up, unless it
+    /// is kept for others.
     pub(super) fn leave(&mut self, shard: ShardId, gone: &Collection<I, T>) {
         let sharers = self.by_shard.get_mut(&shard).expect("it had the shard");
         let carried = sharers.first() == Some(&gone.id);
@@ -88,6 +93,9 @@ impl<I: CollectionId, T: Time> State<I, T> {
         if !self.is_joined(shard) {
             // Who is just being created on it, after a lease has lapsed, will find it gone.
             self.shared.remove(&shard);
+            if self.leave_kept(shard, gone.key, gone.wish) {
+                return;
+            }
             let durability = &mut self.durability;
             return durability.queue_last(shard, gone.key, gone.wish, self.now);
         }

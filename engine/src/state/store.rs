@@ -85,7 +85,9 @@ impl<I: CollectionId, T: Time> State<I, T> {
                 self.answered_alive(key, granted, actual);
             } else {
                 let shard = wish.shard;
-                self.durability.answered_gone(shard, granted, self.now);
+                if !self.answered_kept(shard, granted) {
+                    self.durability.answered_gone(shard, granted, self.now);
+                }
             }
             let collection = carrier.map(|key| self.at(key.slot).id);
             let SinceWish {

@@ -29,9 +29,11 @@ pub(super) enum Act {
     Written,
     ShardMoved,
     Lapsed,
+    Keep,
+    Free,
 }
 
-const ALL: [(Act, usize); 25] = [
+const ALL: [(Act, usize); 27] = [
     (Act::Create, 12),
     (Act::Drop, 5),
     (Act::Policy, 6),
@@ -57,6 +59,8 @@ const ALL: [(Act, usize); 25] = [
     (Act::Written, 4),
     (Act::ShardMoved, 1),
     (Act::Lapsed, 2),
+    (Act::Keep, 2),
+    (Act::Free, 2),
 ];
 
 /// Each act as often as it may be drawn; each seed has its own liking.

@@ -159,6 +159,11 @@ impl<T: ChanceTime> Chance<T> {
                 });
                 format!("lapsed {}", lapsed.collect::<Option<Vec<_>>>()?.join(" "))
             }
+            Act::Keep => format!("keep {}", self.shard()?),
+            Act::Free => {
+                let kept: Vec<u64> = self.world.truth.kept.keys().copied().collect();
+                format!("free {}", self.one_of(&kept)?)
+            }
             Act::ShardMoved => {
                 let shard = self.shard()?;
                 let since = self.world.storage.shards[&shard].since.clone();

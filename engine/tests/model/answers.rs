@@ -62,7 +62,11 @@ impl<T: TestTime> World<T> {
             (Asked::Acquire(..), Answer::Acquired(Err(_)))
             | (
                 Asked::Other,
-                Answer::Dropped(_) | Answer::PoliciesSet(_) | Answer::UppersReported(_),
+                Answer::Dropped(_)
+                | Answer::PoliciesSet(_)
+                | Answer::UppersReported(_)
+                | Answer::Checked(_)
+                | Answer::ShardsKept,
             ) => {}
             (asked, _) => panic!("{asked:?} was answered with {told}"),
         }

@@ -23,6 +23,8 @@ impl<T: TestTime> World<T> {
     /// pin h a         clone g h    move h F    merge h g    release h
     /// wait w a upper:F | since:F | change  cancel w
     /// frontiers a b   explain a            holds a b
+    /// check a ..      as for create, and nothing comes of it
+    /// keep N M        free N M              shards that others need, who are not here
     /// messages wait | flow   deliver [n]   freed [n]            what holds have sent
     /// stray a F       stray a! F           a release of the incarnation before, of this one
     /// storage waits | works                 answer [at:n] [fail | lost | fenced [shard ..]]
@@ -38,6 +40,9 @@ impl<T: TestTime> World<T> {
         let words: Vec<&str> = rest.split_whitespace().collect();
         match (verb, &words[..]) {
             ("create", _) => self.create(rest, expected),
+            ("check", _) => self.check_only(rest, expected),
+            ("keep", shards) => self.keep(shards.iter().copied().map(number).collect(), true),
+            ("free", shards) => self.keep(shards.iter().copied().map(number).collect(), false),
             ("drop", ids) => self.drop(ids.iter().copied().map(id).collect(), expected),
             ("policy", all) => self.policies(all, expected),
             ("upper", all) => self.uppers(all, false, expected),

@@ -72,6 +72,31 @@ impl<T: TestTime> World<T> {
         );
     }
 
+    /// Says what creating the batch would say, before its shards are open.
+    pub(super) fn check_only(&mut self, batch: &str, expected: Option<&str>) {
+        let news: Vec<New<T>> = batch.split(", ").map(parse_new).collect();
+        let batch = news.iter().map(description).collect();
+        let accepted = !self.is_fenced && self.truth.accepts(&news);
+        self.obeyed(Command::Check(batch), Asked::Other, accepted, expected);
+    }
+
+    /// Keeps shards for others, or keeps them no more.
+    pub(super) fn keep(&mut self, shards: Vec<u64>, keeps: bool) {
+        let ids = shards.iter().map(|shard| ShardId::new((*shard).into()));
+        let ids = ids.collect();
+        let command = match keeps {
+            true => Command::KeepShards(ids),
+            false => Command::FreeShards(ids),
+        };
+        for shard in shards {
+            match keeps {
+                true => self.truth.keep(shard),
+                false => self.truth.free(shard),
+            }
+        }
+        self.obeyed(command, Asked::Other, true, None);
+    }
+
     pub(super) fn drop(&mut self, ids: Vec<char>, expected: Option<&str>) {
         let found: Option<Vec<_>> = ids.iter().map(|id| self.undropped(*id)).collect();
         for generation in found.iter().flatten() {

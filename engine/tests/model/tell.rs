@@ -11,6 +11,8 @@ use super::text::{TestTime, show};
 pub(super) fn tell<T: TestTime>(answer: &Answer<char, T>) -> String {
     let refused = match answer {
         Answer::Created(result) => result.as_ref().err().map(create_error),
+        Answer::Checked(result) => result.as_ref().err().map(create_error),
+        Answer::ShardsKept => None,
         Answer::Dropped(result) => result.as_ref().err().map(|error| match error {
             DropError::UnknownCollection(id) => format!("UnknownCollection({id})"),
             DropError::Dropped(id) => format!("Dropped({id})"),
@@ -86,7 +88,8 @@ pub(super) fn is_ok<T>(answer: &Answer<char, T>) -> bool {
         Answer::Waited(result) => result.is_ok(),
         Answer::Frontiers(result) => result.is_ok(),
         Answer::Explained(result) => result.is_ok(),
-        Answer::Holds(_) => true,
+        Answer::Checked(result) => result.is_ok(),
+        Answer::Holds(_) | Answer::ShardsKept => true,
     }
 }
 

@@ -19,6 +19,10 @@ pub(crate) struct Truth<T> {
     pub(crate) given_up: BTreeSet<u64>,
     /// Those of them where storage has said so: it is storage that refuses them from then on.
     pub(crate) tombstones: BTreeSet<u64>,
+    /// Shards that are kept for others: where, from when on somebody has had them.
+    pub(crate) kept: BTreeMap<u64, Option<Antichain<T>>>,
+    /// Those of them whose collections are gone.
+    pub(crate) left: BTreeSet<u64>,
     /// Generations that relied on a lease which has lapsed.
     pub(crate) lost: BTreeSet<u64>,
 }
@@ -64,6 +68,8 @@ impl<T: TestTime> Truth<T> {
             openings: BTreeMap::new(),
             given_up: BTreeSet::new(),
             tombstones: BTreeSet::new(),
+            kept: BTreeMap::new(),
+            left: BTreeSet::new(),
             lost: BTreeSet::new(),
         }
     }
@@ -125,11 +131,12 @@ impl<T: TestTime> Truth<T> {
         Some(starts)
     }
 
-    /// What those plan together who have a shard; none if nobody has it.
+    /// What those plan together who have a shard, and for whom it is kept; none if there is nobody.
     pub(crate) fn planned(&self, shard: u64) -> Option<Antichain<T>> {
         let sharers = self.alive.values();
         let sharers = sharers.filter(|known| known.shard == Some(shard));
-        let mut sinces = sharers.map(|known| &known.since);
+        let kept = self.kept.get(&shard).and_then(Option::as_ref);
+        let mut sinces = sharers.map(|known| &known.since).chain(kept);
         let first = sinces.next()?.clone();
         Some(sinces.fold(first, |mut planned, since| {
             planned.extend(since.iter().cloned());
@@ -223,6 +230,10 @@ impl<T: TestTime> Truth<T> {
             let minimum = Antichain::from_elem(T::minimum());
             let durable = sharers.fold(minimum, |durable, known| durable.join(&known.durable));
             self.durable(shard, &durable);
+            self.left.remove(&shard);
+            if let Some(kept) = self.kept.get_mut(&shard) {
+                kept.get_or_insert(durable);
+            }
         }
     }
 
@@ -259,9 +270,36 @@ impl<T: TestTime> Truth<T> {
         let gone = self.alive.values().filter(|known| known.since.is_empty());
         let gone: Vec<u64> = gone.filter_map(|known| known.shard).collect();
         self.alive.retain(|_, known| !known.since.is_empty());
-        let is_left = |shard: &u64| self.planned(*shard).is_none();
-        let given_up: Vec<u64> = gone.into_iter().filter(is_left).collect();
-        self.given_up.extend(given_up);
+        let is_left = |shard: &u64| !self.is_had(*shard);
+        let left: Vec<u64> = gone.into_iter().filter(is_left).collect();
+        for shard in left {
+            let kept = self.kept.contains_key(&shard);
+            let list = if kept {
+                &mut self.left
+            } else {
+                &mut self.given_up
+            };
+            list.insert(shard);
+        }
+    }
+
+    fn is_had(&self, shard: u64) -> bool {
+        self.alive.values().any(|known| known.shard == Some(shard))
+    }
+
+    pub(crate) fn keep(&mut self, shard: u64) {
+        let is_leaving = self.given_up.contains(&shard) && !self.tombstones.contains(&shard);
+        if !is_leaving && !self.kept.contains_key(&shard) {
+            let planned = self.planned(shard);
+            self.kept.insert(shard, planned);
+        }
+    }
+
+    pub(crate) fn free(&mut self, shard: u64) {
+        self.kept.remove(&shard);
+        if self.left.remove(&shard) {
+            self.given_up.insert(shard);
+        }
     }
 
     /// The frontier of all that keeps a collection readable.

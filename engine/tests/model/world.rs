@@ -339,6 +339,9 @@ impl<T: TestTime> World<T> {
         for known in alive.iter().filter(|known| known.policy.is_some()) {
             self.line(&format!("drop {}", known.id));
         }
+        for shard in self.truth.kept.keys().copied().collect::<Vec<_>>() {
+            self.line(&format!("free {shard}"));
+        }
         for _ in 0..100 {
             if let Some(next) = self.state.next_tick() {
                 let wait = next.saturating_sub(self.now).as_millis();

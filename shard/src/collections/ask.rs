@@ -74,6 +74,14 @@ impl<I: CollectionId, T: ShardTime> Collections<I, T> {
         metadata(ledger, live, self.inner.shards.parts().place())
     }
 
+    /// Shards that are used here and stay where they are, and for whom: owners by committed metadata
+    /// that were not created yet, as after a restart, or dropped before their catalogue has said so.
+    /// Nobody reads less of them than the others left, when they come back; whoever never does, keeps
+    /// them for ever, until metadata no longer list it.
+    pub fn awaited(&self) -> BTreeMap<ShardId, Vec<I>> {
+        self.inner.ledger.lock().awaited()
+    }
+
     /// The exports of an ingestion that are there now.
     pub fn exports(&self, ingestion: I) -> BTreeSet<I> {
         self.inner.ledger.lock().exports(ingestion).collect()

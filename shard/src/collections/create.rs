@@ -103,18 +103,44 @@ impl<I: CollectionId, T: ShardTime> From<CreateError<I, T>> for CreateCollection
 #[error("a lease has lapsed, and a collection of the batch is gone")]
 struct LostMeanwhile;
 
-/// A batch that is checked.
+/// A batch that is checked, as far as that is known without the engine.
 struct Batch<I, T> {
+    /// All of it, in its order.
+    ids: Vec<I>,
     checked: Vec<Checked<I, T>>,
     /// Tables that are there already, and the same.
     again: Vec<TableToBe<I>>,
+    refusals: Refusals<I, T>,
 }
+
+/// Who was refused, and why.
+type Refusals<I, T> = Vec<(I, CollectionRefusal<I, T>)>;
 
 /// A collection that is to be created, with its shard and all that it depends on.
 struct Checked<I, T> {
     new: NewCollection<I, T>,
     shard: ShardId,
     dependencies: BTreeSet<I>,
+}
+
+impl<I: CollectionId, T: ShardTime> Checked<I, T> {
+    /// As the engine is asked for it, with the since asked for, but for what a registration adds.
+    fn description(&self) -> Description<I, T> {
+        let NewCollection {
+            id, policy, since, ..
+        } = &self.new;
+        let description = Description::new(*id, policy.clone())
+            .shard(self.shard)
+            .depends_on(self.dependencies.iter().copied());
+        match since {
+            Some(since) => description.since(since.clone()),
+            None => description,
+        }
+    }
+
+    fn is_table(&self) -> bool {
+        self.new.description.kind == Kind::Table
+    }
 }
 
 impl<I: CollectionId, T: ShardTime> Collections<I, T> {
@@ -125,14 +151,20 @@ impl<I: CollectionId, T: ShardTime> Collections<I, T> {
     /// tables; those that are part of them stay so, whatever the time, and if all are, none is closed.
     /// One of which nothing is written yet begins there; others keep their since. A controller that
     /// only reads registers nothing. What the collections depend on, by their kinds or because they
-    /// say so, is there already or in the batch, in any order.
+    /// say so, is there already or in the batch, in any order. One that is created after what it
+    /// depends on, and not with it, begins where that is by then: after a restart that may be later
+    /// than it was before.
+    ///
+    /// Where others own a shard of the batch too, and were not created yet, the shard stays where it is
+    /// [until they are](Collections::awaited).
     ///
     /// To drop the future gives up the answer, not what was asked.
     ///
     /// # Errors
     ///
-    /// Every id that is refused, each with its reason. If the registration time has passed, the first
-    /// that has not.
+    /// Every id that is refused, each with its reason; no table was registered then, unless it is a
+    /// table's registration that was refused, or something has changed meanwhile. If the registration
+    /// time has passed, the first that has not.
     ///
     /// # Panics
     ///
@@ -178,6 +210,10 @@ impl<I: CollectionId, T: ShardTime> Collections<I, T> {
         let dropping = async move {
             let mut ids = ids;
             loop {
+                {
+                    let ledger = inner.ledger.lock();
+                    ids.retain(|id| ledger.live(*id).is_some_and(|live| !live.dropping));
+                }
                 match inner.drop_collections(ids.clone()).await {
                     Ok(()) => return Ok(()),
                     Err(DropError::UnknownCollection(gone) | DropError::Dropped(gone)) => {
@@ -197,12 +233,20 @@ impl<I: CollectionId, T: ShardTime> Inner<I, T> {
         registered_at: Option<T>,
         batch: Vec<NewCollection<I, T>>,
     ) -> Result<Vec<Collection<I, T>>, CreateCollectionsError<I, T>> {
-        let ids: Vec<I> = batch.iter().map(|new| new.id).collect();
-        let Batch { checked, again } = self.check(registered_at.is_some(), batch)?;
-        let shards: Vec<ShardId> = checked.iter().map(|checked| checked.shard).collect();
-        let created = self.install(registered_at, checked, again).await;
+        let batch = self.check(registered_at.is_some(), batch);
+        let ids = batch.ids.clone();
+        let shards = batch.checked.iter().map(|checked| checked.shard);
+        let shards: Vec<ShardId> = shards.collect();
+        let created = match self.check_in_engine(&batch).await {
+            Ok(()) => {
+                let Batch { checked, again, .. } = batch;
+                self.install(registered_at, checked, again).await
+            }
+            Err(refused) => Err(refused),
+        };
         let mut ledger = self.ledger.lock();
         shards.iter().for_each(|shard| ledger.end_to_create(*shard));
+        ledger.sweep(|id, key| self.has(id, key));
         drop(ledger);
         let mut created = created?;
         let handles = ids.into_iter().map(|id| {
@@ -232,11 +276,8 @@ impl<I: CollectionId, T: ShardTime> Inner<I, T> {
 
     /// Checks the batch as a whole. What is left of it are those that are new; their shards are
     /// taken for being used from then on.
-    fn check(
-        &self,
-        has_time: bool,
-        batch: Vec<NewCollection<I, T>>,
-    ) -> Result<Batch<I, T>, CreateCollectionsError<I, T>> {
+    fn check(&self, has_time: bool, batch: Vec<NewCollection<I, T>>) -> Batch<I, T> {
+        let ids: Vec<I> = batch.iter().map(|new| new.id).collect();
         let are_tables_open = self.tables.set().is_some();
         let mut ledger = self.ledger.lock();
         let mut refusals = Vec::new();
@@ -284,13 +325,52 @@ impl<I: CollectionId, T: ShardTime> Inner<I, T> {
             };
             refusals.push((id, refusal));
         }
-        if !refusals.is_empty() {
-            return Err(CreateCollectionsError::Refused(refusals));
-        }
         for checked in &checked {
             ledger.begin_to_create(checked.shard);
         }
-        Ok(Batch { checked, again })
+        let coming = checked.iter().map(|checked| checked.new.id).collect();
+        self.settle(&mut ledger, &coming);
+        Batch {
+            ids,
+            checked,
+            again,
+            refusals,
+        }
+    }
+
+    /// Lets the engine check what has not been refused, so that a refusal names all, and before tables
+    /// are registered, which nobody takes back. Otherwise it checks as it creates.
+    async fn check_in_engine(
+        &self,
+        batch: &Batch<I, T>,
+    ) -> Result<(), CreateCollectionsError<I, T>> {
+        let registers = batch.checked.iter().any(Checked::is_table) || !batch.again.is_empty();
+        if batch.refusals.is_empty() && !registers {
+            return Ok(());
+        }
+        let descriptions = batch.checked.iter().map(Checked::description);
+        let mut refusals = batch.refusals.clone();
+        match self.client.check(descriptions.collect()).await {
+            Ok(()) => {}
+            Err(CreateError::Refused(refused)) => {
+                let already: BTreeSet<I> = refusals.iter().map(|(id, _)| *id).collect();
+                // Each for its own sake, and not for that of another one of the batch.
+                let for_others = |why: &Refusal<I, T>| matches!(why, Refusal::UnknownDependency(on) if already.contains(on));
+                let refused = refused.into_iter().filter(|(_, why)| !for_others(why));
+                refusals.extend(refused.map(|(id, why)| (id, why.into())));
+            }
+            Err(CreateError::Stopped(reason)) => {
+                return Err(CreateCollectionsError::Stopped(reason));
+            }
+        }
+        if refusals.is_empty() {
+            return Ok(());
+        }
+        let places = batch.ids.iter().enumerate();
+        // Of those that are named twice, the last one: it is the one that is refused.
+        let places: BTreeMap<I, usize> = places.map(|(place, id)| (*id, place)).collect();
+        refusals.sort_by_key(|(id, _)| places.get(id).copied());
+        Err(CreateCollectionsError::Refused(refusals))
     }
 
     async fn install(
@@ -306,30 +386,15 @@ impl<I: CollectionId, T: ShardTime> Inner<I, T> {
         let begin = self.register(registered_at, new.collect(), again).await?;
         let mut descriptions = Vec::with_capacity(batch.len());
         let mut whats = Vec::with_capacity(batch.len());
-        for Checked {
-            new,
-            shard,
-            dependencies,
-        } in batch
-        {
-            let NewCollection {
-                id,
-                description,
-                policy,
-                since,
-            } = new;
-            let mut asked = since;
+        for checked in batch {
+            let mut engines = checked.description();
+            let Checked { new, shard, .. } = checked;
             if let Some(registered) = begin.get(&shard).cloned().map(Since::at) {
-                asked = Some(asked.map_or(registered.clone(), |asked| asked.join(&registered)));
-            }
-            let mut engines = Description::new(id, policy)
-                .shard(shard)
-                .depends_on(dependencies);
-            if let Some(since) = asked {
-                engines = engines.since(since);
+                let asked = new.since.unwrap_or_else(Since::minimum);
+                engines = engines.since(asked.join(&registered));
             }
             descriptions.push(engines);
-            whats.push((id, Arc::new(description), shard));
+            whats.push((new.id, Arc::new(new.description), shard));
         }
         if descriptions.is_empty() {
             return Ok(BTreeMap::new());
@@ -348,16 +413,25 @@ impl<I: CollectionId, T: ShardTime> Inner<I, T> {
             ledger.created(id, live);
             (id, collection)
         });
-        Ok(created.collect())
+        let created = created.collect();
+        self.settle(&mut ledger, &BTreeSet::new());
+        Ok(created)
     }
 
     pub(super) async fn drop_collections(&self, ids: Vec<I>) -> Result<(), DropError<I>> {
-        let keys = self.ledger.lock().begin_to_drop(&ids)?;
-        let dropped = self.client.drop_collections(ids).await;
+        let (keys, dropping) = {
+            let mut ledger = self.ledger.lock();
+            let keys = ledger.begin_to_drop(&ids)?;
+            // What is dropped before its catalogue has said so keeps its shard until then.
+            self.settle(&mut ledger, &BTreeSet::new());
+            (keys, self.client.drop_collections(ids))
+        };
+        let dropped = dropping.await;
         let mut ledger = self.ledger.lock();
         for (id, key) in keys {
             ledger.end_to_drop(id, key, dropped.is_ok());
         }
+        self.settle(&mut ledger, &BTreeSet::new());
         dropped
     }
 }

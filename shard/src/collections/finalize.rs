@@ -1,9 +1,12 @@
 //! Finalizing one shard: whether it may be, and how.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
-use lowwater::{Client, CollectionId, ShardId, StorageError, StorageErrorKind};
+use lowwater::{Cause, Client, CollectionId, ShardId, StorageError, StorageErrorKind};
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use crate::consensus::{Fence, Fenced};
 use crate::finalize::FinalizeError;
@@ -12,9 +15,22 @@ use crate::record::Blocked;
 use crate::shards::Shards;
 use crate::time::ShardTime;
 
-use super::finalizer::{Finalize, Finalizing, Unfinalized};
+use super::finalizer::{Finalize, Finalizing, HeldBy, Unfinalized};
 use super::late::LateTables;
 use super::ledger::{Ledger, names};
+
+/// How often it is looked at most who keeps a collection: the owner walks all of them for it.
+const EXPLAIN_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long that is remembered.
+const EXPLAINED_MAX: Duration = Duration::from_secs(60);
+
+/// Who kept dropped collections when that was looked last.
+#[derive(Debug)]
+pub(super) struct Explained {
+    looked_at: Option<Instant>,
+    held: BTreeMap<ShardId, (Instant, HeldBy)>,
+}
 
 /// What it takes to finalize a shard.
 pub(super) struct Finalizes<I: CollectionId, T: ShardTime> {
@@ -24,13 +40,41 @@ pub(super) struct Finalizes<I: CollectionId, T: ShardTime> {
     pub(super) fence: Fence,
     pub(super) ledger: Arc<Mutex<Ledger<I>>>,
     pub(super) tables: Arc<LateTables<T>>,
+    pub(super) explained: Arc<tokio::sync::Mutex<Explained>>,
+}
+
+/// Why nobody may finalize a shard, as far as this process knows.
+enum Needed<I> {
+    /// That is all there is to say.
+    Known(Unfinalized),
+    /// These collections were dropped and are still there.
+    Held(Vec<I>),
+}
+
+impl Explained {
+    pub(super) fn new() -> Self {
+        Explained {
+            looked_at: None,
+            held: BTreeMap::new(),
+        }
+    }
 }
 
 impl<I: CollectionId, T: ShardTime> Finalize for Finalizes<I, T> {
     fn finalize(&self, shard: ShardId) -> Finalizing {
         // Whatever a list says, and each time anew.
-        if let Err(reason) = self.check(shard) {
-            return Box::pin(std::future::ready(Err(reason)));
+        match self.check(shard) {
+            Ok(()) => {}
+            Err(Needed::Known(reason)) => {
+                return Box::pin(std::future::ready(Err(reason)));
+            }
+            Err(Needed::Held(ids)) => {
+                let (client, explained) = (self.client.clone(), Arc::clone(&self.explained));
+                return Box::pin(async move {
+                    let held_by = held_by(&client, &explained, shard, ids).await;
+                    Err(Unfinalized::Held(held_by))
+                });
+            }
         }
         let (shards, reader, fence) = (self.shards.clone(), self.reader, self.fence);
         let no_table = self.check_table(shard);
@@ -44,14 +88,14 @@ impl<I: CollectionId, T: ShardTime> Finalize for Finalizes<I, T> {
 
 impl<I: CollectionId, T: ShardTime> Finalizes<I, T> {
     /// Whether nobody in this process needs the shard.
-    fn check(&self, shard: ShardId) -> Result<(), Unfinalized> {
+    fn check(&self, shard: ShardId) -> Result<(), Needed<I>> {
         let mut ledger = self.ledger.lock();
         let owners = ledger.names_of_owners(shard);
         if !owners.is_empty() {
-            return Err(Unfinalized::Owned(owners));
+            return Err(Needed::Known(Unfinalized::Owned(owners)));
         }
         if ledger.is_being_created(shard) {
-            return Err(Unfinalized::Held(String::from("one that is being created")));
+            return Err(Needed::Known(Unfinalized::Creating));
         }
         let held = ledger.held(shard, |id, key| {
             let collection = self.client.collection(id);
@@ -60,9 +104,62 @@ impl<I: CollectionId, T: ShardTime> Finalizes<I, T> {
         if held.is_empty() {
             Ok(())
         } else {
-            Err(Unfinalized::Held(names(held)))
+            Err(Needed::Held(held))
         }
     }
+}
+
+/// Who keeps these collections of a shard, as of now or of when it was looked last. Where that is long
+/// ago, or it never was, it is looked, but not for many shards at once.
+async fn held_by<I: CollectionId, T: ShardTime>(
+    client: &Client<I, T>,
+    explained: &tokio::sync::Mutex<Explained>,
+    shard: ShardId,
+    ids: Vec<I>,
+) -> HeldBy {
+    let collections = names(ids.iter().copied());
+    let mut explained = explained.lock().await;
+    let now = Instant::now();
+    let is_old = |at: Instant| now.duration_since(at) >= EXPLAIN_INTERVAL;
+    let known = explained.held.get(&shard);
+    let known = known.filter(|(_, known)| known.collections == collections);
+    let may_look = explained.looked_at.is_none_or(is_old);
+    match known {
+        Some((at, known)) if !may_look || !is_old(*at) => return known.clone(),
+        None if !may_look => {
+            return HeldBy {
+                collections,
+                ..HeldBy::default()
+            };
+        }
+        Some(_) | None => {}
+    }
+    explained.looked_at = Some(now);
+    // What is finalized by now, or forgotten, is asked for no more.
+    explained
+        .held
+        .retain(|_, (at, _)| now.duration_since(*at) < EXPLAINED_MAX);
+    let (mut dependents, mut holds) = (BTreeSet::new(), 0);
+    for id in ids {
+        // Gone meanwhile, or the engine has stopped.
+        let Ok(explanation) = client.explain(id).await else {
+            continue;
+        };
+        for cause in explanation.causes {
+            match cause {
+                Cause::Policy(_) => {}
+                Cause::Dependent(id, _) => drop(dependents.insert(id)),
+                Cause::Pins { holds: more, .. } | Cause::Holds { holds: more, .. } => holds += more,
+            }
+        }
+    }
+    let held_by = HeldBy {
+        collections,
+        dependents: names(dependents),
+        holds,
+    };
+    explained.held.insert(shard, (now, held_by.clone()));
+    held_by
 }
 
 impl<I: CollectionId, T: ShardTime> Finalizes<I, T> {

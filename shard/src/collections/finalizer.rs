@@ -54,9 +54,12 @@ pub enum Unfinalized {
     /// Collections own it, whatever a list says. It is not tried again.
     #[error("collections own the shard: {0}")]
     Owned(String),
+    /// A collection is just being created on it.
+    #[error("a collection is being created on the shard")]
+    Creating,
     /// Collections that were dropped are still there, kept by holds or dependents.
     #[error("dropped collections are still held: {0}")]
-    Held(String),
+    Held(HeldBy),
     /// These others keep it readable.
     #[error("others can still read the shard: {0:?}")]
     Readers(Vec<ReaderId>),
@@ -75,6 +78,32 @@ pub enum Unfinalized {
     /// Trouble.
     #[error(transparent)]
     Trouble(#[from] StorageError),
+}
+
+/// Dropped collections that are still there, and who keeps them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HeldBy {
+    /// The collections, for people.
+    pub collections: String,
+    /// What depends on them, for people; empty where nothing does, or before it was looked. The owner
+    /// of the engine walks all collections for it, so it is looked now and then, and may be a while
+    /// old.
+    pub dependents: String,
+    /// How many holds they have, looked at with the dependents.
+    pub holds: u64,
+}
+
+impl fmt::Display for HeldBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.collections)?;
+        if self.holds > 0 {
+            write!(f, ", by {} holds", self.holds)?;
+        }
+        if !self.dependents.is_empty() {
+            write!(f, ", by what depends on them: {}", self.dependents)?;
+        }
+        Ok(())
+    }
 }
 
 /// What the finalizer has done, and what it has before it.

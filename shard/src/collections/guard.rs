@@ -17,7 +17,9 @@ use super::ledger::Ledger;
 /// The storage of an engine, but for shards that it releases although committed metadata say that
 /// somebody owns them: those wishes fail, which is an event, and are asked for again.
 ///
-/// So it does not matter whether a collection is dropped before its catalogue has committed or after.
+/// The engine is told to keep such shards, and asks for none of them: see
+/// [`Collections::awaited`](super::Collections::awaited). This is for what the embedder does with the
+/// engine behind our back.
 pub(super) struct Guarded<I, T: ShardTime> {
     pub(super) storage: ShardStorage<T>,
     pub(super) ledger: Arc<Mutex<Ledger<I>>>,

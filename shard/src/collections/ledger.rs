@@ -9,6 +9,9 @@ use parking_lot::Mutex;
 use super::description::{CollectionDescription, Kind};
 use super::plan::Plan;
 
+/// How many shards are remembered at least before it is looked which collections are gone.
+const INCARNATIONS_MIN: usize = 64;
+
 /// What is known of collections beside the engine.
 #[derive(Debug)]
 pub(super) struct Ledger<I> {
@@ -16,18 +19,38 @@ pub(super) struct Ledger<I> {
     owned: BTreeMap<I, ShardId>,
     owners: BTreeMap<ShardId, BTreeSet<I>>,
     txns_shard: Option<ShardId>,
+    /// Starts of which nobody knows yet whether they commit.
+    initializing: usize,
+    /// Whose ownership became known since the first of them has read all of it.
+    settled: BTreeSet<I>,
+    /// Shards that the engine keeps for owners that are not here.
+    kept: BTreeSet<ShardId>,
+    /// Shards of which others own something now, or are here, than when this was last settled.
+    changed: BTreeSet<ShardId>,
+    /// Who was dropped while this only read: whoever is in charge keeps what they own.
+    renounced: BTreeSet<I>,
+    is_in_charge: bool,
     /// Collections that were created and not dropped.
     live: BTreeMap<I, Live<I>>,
     /// The exports of each ingestion that is live.
     exports: BTreeMap<I, BTreeSet<I>>,
     /// Incarnations of collections that the engine may still have, dropped ones that are held too.
     incarnations: BTreeMap<ShardId, Vec<(I, Key)>>,
+    /// How many shards these may be before it is looked which are gone.
+    incarnations_max: usize,
     /// Shards of collections that are just being created, and of how many each.
     creating: BTreeMap<ShardId, usize>,
     /// Tables that nobody owns or holds any more: to be forgotten.
     leaving: Arc<Mutex<BTreeSet<ShardId>>>,
     /// Shards that are given up by transactions of which nobody knows yet whether they commit.
     pub(super) pending: usize,
+}
+
+/// What the engine is to keep, and what it need not keep any more.
+#[derive(Debug, Default)]
+pub(super) struct Keeping {
+    pub(super) keep: Vec<ShardId>,
+    pub(super) free: Vec<ShardId>,
 }
 
 /// A collection that was created and not dropped.
@@ -53,9 +76,16 @@ impl<I: CollectionId> Ledger<I> {
             owned: BTreeMap::new(),
             owners: BTreeMap::new(),
             txns_shard: None,
+            initializing: 0,
+            settled: BTreeSet::new(),
+            kept: BTreeSet::new(),
+            changed: BTreeSet::new(),
+            renounced: BTreeSet::new(),
+            is_in_charge: false,
             live: BTreeMap::new(),
             exports: BTreeMap::new(),
             incarnations: BTreeMap::new(),
+            incarnations_max: INCARNATIONS_MIN,
             creating: BTreeMap::new(),
             leaving: Arc::default(),
             pending: 0,
@@ -63,10 +93,11 @@ impl<I: CollectionId> Ledger<I> {
     }
 
     /// These own these, besides what is known.
-    pub(super) fn own(&mut self, owned: impl IntoIterator<Item = (I, ShardId)>) {
+    fn own(&mut self, owned: impl IntoIterator<Item = (I, ShardId)>) {
         for (id, shard) in owned {
             self.disown(id);
             self.leaving.lock().remove(&shard);
+            self.changed.insert(shard);
             self.owned.insert(id, shard);
             self.owners.entry(shard).or_default().insert(id);
         }
@@ -74,16 +105,46 @@ impl<I: CollectionId> Ledger<I> {
 
     /// These own these, and nobody owns anything else.
     pub(super) fn observe(&mut self, owned: Vec<(I, ShardId)>, txns_shard: Option<ShardId>) {
-        self.owned.clear();
+        let before = std::mem::take(&mut self.owned);
         self.owners.clear();
+        self.changed.extend(before.values());
         self.own(owned);
+        if self.initializing > 0 {
+            self.settled.extend(before.keys().chain(self.owned.keys()));
+        }
         self.txns_shard = txns_shard;
+    }
+
+    /// All that was owned when a controller started is read, and may become known later.
+    pub(super) fn begin_to_initialize(&mut self) {
+        self.initializing += 1;
+    }
+
+    /// It is known, or never will be.
+    pub(super) fn end_to_initialize(&mut self) {
+        self.initializing -= 1;
+        if self.initializing == 0 {
+            self.settled.clear();
+        }
+    }
+
+    /// These own these since a controller has started, and nobody owns anything else: what was observed
+    /// before does not count any more. What has become known since all was read stays.
+    pub(super) fn initialized(&mut self, owned: Vec<(I, ShardId)>, txns_shard: Option<ShardId>) {
+        let settled = std::mem::take(&mut self.settled);
+        let stale = self.owned.keys().filter(|id| !settled.contains(id));
+        let stale: Vec<I> = stale.copied().collect();
+        stale.into_iter().for_each(|id| self.disown(id));
+        self.own(owned.into_iter().filter(|(id, _)| !settled.contains(id)));
+        self.settled = settled;
+        self.txns_shard = txns_shard.or(self.txns_shard);
     }
 
     fn disown(&mut self, id: I) {
         let Some(shard) = self.owned.remove(&id) else {
             return;
         };
+        self.changed.insert(shard);
         if let Some(owners) = self.owners.get_mut(&shard) {
             owners.remove(&id);
             if owners.is_empty() {
@@ -94,10 +155,68 @@ impl<I: CollectionId> Ledger<I> {
 
     /// What was planned is committed.
     pub(super) fn committed(&mut self, plan: &Plan<I>) {
-        plan.disowned.iter().for_each(|(id, _)| self.disown(*id));
-        self.own(plan.allotted.iter().copied());
-        self.own(plan.strangers.iter().copied());
+        plan.ownerless.iter().for_each(|id| self.disown(*id));
+        self.own(plan.owners.iter().copied());
+        if self.initializing > 0 {
+            let owners = plan.owners.iter().map(|(id, _)| id);
+            self.settled.extend(plan.ownerless.iter().chain(owners));
+        }
         self.txns_shard = plan.txns_shard.or(self.txns_shard);
+    }
+
+    /// From now on this is in charge, and keeps what those own who were dropped before their catalogue
+    /// has said so.
+    pub(super) fn take_charge(&mut self) {
+        self.is_in_charge = true;
+        self.renounced.clear();
+        self.changed.extend(self.incarnations.keys());
+    }
+
+    /// Those who own a shard by committed metadata and are not here: not created yet, or dropped
+    /// before their catalogue has said so.
+    fn absent(&self, shard: ShardId) -> impl Iterator<Item = I> {
+        let is_here = move |id: &I| {
+            let live = self.live.get(id);
+            live.is_some_and(|live| !live.dropping && live.shard == shard)
+        };
+        let owners = self.owners.get(&shard).into_iter().flatten().copied();
+        owners.filter(move |id| !is_here(id) && !self.renounced.contains(id))
+    }
+
+    /// What the engine is to keep from now on for owners that are not here, of what it has or is about
+    /// to have; `coming` are just being created.
+    pub(super) fn settle(&mut self, coming: &BTreeSet<I>) -> Keeping {
+        let mut keeping = Keeping::default();
+        for shard in std::mem::take(&mut self.changed) {
+            let is_kept = self.kept.contains(&shard);
+            let is_used = self.incarnations.contains_key(&shard) || self.is_being_created(shard);
+            let (mut absent, mut others) = (false, false);
+            for id in self.absent(shard) {
+                absent = true;
+                others |= !coming.contains(&id);
+            }
+            // Those who are coming find what is kept for them; it is let go when they are here.
+            if others && !is_kept && is_used {
+                self.kept.insert(shard);
+                keeping.keep.push(shard);
+            } else if !absent && is_kept {
+                self.kept.remove(&shard);
+                keeping.free.push(shard);
+            }
+        }
+        keeping
+    }
+
+    /// How many shards the engine keeps for owners that are not here.
+    pub(super) fn kept_shards(&self) -> usize {
+        self.kept.len()
+    }
+
+    /// The shards that the engine keeps, and for whom.
+    pub(super) fn awaited(&self) -> BTreeMap<ShardId, Vec<I>> {
+        let kept = self.kept.iter();
+        kept.map(|shard| (*shard, self.absent(*shard).collect()))
+            .collect()
     }
 
     pub(super) fn shard_of(&self, id: I) -> Option<ShardId> {
@@ -132,6 +251,7 @@ impl<I: CollectionId> Ledger<I> {
 
     pub(super) fn begin_to_create(&mut self, shard: ShardId) {
         self.leaving.lock().remove(&shard);
+        self.changed.insert(shard);
         *self.creating.entry(shard).or_default() += 1;
     }
 
@@ -146,6 +266,8 @@ impl<I: CollectionId> Ledger<I> {
 
     pub(super) fn created(&mut self, id: I, live: Live<I>) {
         self.remove(id);
+        self.renounced.remove(&id);
+        self.changed.insert(live.shard);
         let incarnations = self.incarnations.entry(live.shard).or_default();
         incarnations.push((id, live.key));
         if let Kind::IngestionExport { ingestion } = &live.description.kind {
@@ -166,7 +288,14 @@ impl<I: CollectionId> Ledger<I> {
             }
         }
         for id in ids {
-            self.live.entry(*id).and_modify(|live| live.dropping = true);
+            let Some(live) = self.live.get_mut(id) else {
+                continue;
+            };
+            live.dropping = true;
+            self.changed.insert(live.shard);
+            if !self.is_in_charge {
+                self.renounced.insert(*id);
+            }
         }
         Ok(keys)
     }
@@ -177,7 +306,11 @@ impl<I: CollectionId> Ledger<I> {
         match self.live.get_mut(&id) {
             Some(live) if live.key != key => {}
             Some(_) if is_dropped => self.remove(id),
-            Some(live) => live.dropping = false,
+            Some(live) => {
+                live.dropping = false;
+                self.changed.insert(live.shard);
+                self.renounced.remove(&id);
+            }
             None => {}
         }
     }
@@ -194,6 +327,7 @@ impl<I: CollectionId> Ledger<I> {
         let Some(live) = self.live.remove(&id) else {
             return;
         };
+        self.changed.insert(live.shard);
         if let Kind::IngestionExport { ingestion } = &live.description.kind
             && let Some(exports) = self.exports.get_mut(ingestion)
         {
@@ -222,6 +356,19 @@ impl<I: CollectionId> Ledger<I> {
             self.incarnations.remove(&shard);
         }
         held
+    }
+
+    /// Forgets incarnations that the engine has no more, as `alive` says, now and then: for nobody
+    /// finalizes their shards where this only reads.
+    pub(super) fn sweep(&mut self, alive: impl Fn(I, Key) -> bool) {
+        if self.incarnations.len() < self.incarnations_max {
+            return;
+        }
+        self.incarnations.retain(|_, incarnations| {
+            incarnations.retain(|(id, key)| alive(*id, *key));
+            !incarnations.is_empty()
+        });
+        self.incarnations_max = INCARNATIONS_MIN.max(2 * self.incarnations.len());
     }
 
     /// The tables that are to be forgotten, for whoever forgets them.

@@ -219,7 +219,10 @@ fn charge<I: CollectionId, T: ShardTime>(
         "lowwater_lapsed_shards",
         help,
         collections.lapsed().len() as u64,
-    )
+    )?;
+    let awaited = collections.inner.ledger.lock().kept_shards() as u64;
+    let help = "Shards that stay where they are for owners that are not here";
+    page.gauge("lowwater_awaited_shards", help, awaited)
 }
 
 fn finalization(page: &mut Page<'_>, stats: &FinalizerStats) -> fmt::Result {

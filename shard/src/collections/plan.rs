@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use lowwater::{CollectionId, ShardId};
+use lowwater::{CollectionId, ShardId, StopReason};
 
 use crate::metadata::{MetadataError, MetadataTransaction};
 
@@ -24,6 +24,12 @@ pub enum Allotment<I> {
 pub struct Plan<I> {
     /// Which collections own which shard from then on, of those that owned none before.
     pub allotted: Vec<(I, ShardId)>,
+    /// Which shard each of the collections owns from then on that were added, or exist, also of those
+    /// that owned it before: so that what has committed can be prepared again, and is known then.
+    pub owners: Vec<(I, ShardId)>,
+    /// Which of the collections that were dropped own nothing from then on, also of those that owned
+    /// nothing before.
+    pub ownerless: BTreeSet<I>,
     /// Which collections own theirs no more.
     pub disowned: Vec<(I, ShardId)>,
     /// Which shards are to be finalized from then on, for nobody owns them any more.
@@ -61,6 +67,9 @@ pub enum PrepareError<I> {
     /// Nothing is prepared by a controller that only reads.
     #[error(transparent)]
     ReadOnly(#[from] ReadOnly),
+    /// The controller has stopped, as it does when another one has taken over.
+    #[error(transparent)]
+    Stopped(#[from] StopReason),
     /// The transaction has refused or failed.
     #[error(transparent)]
     Metadata(#[from] MetadataError),
@@ -70,6 +79,8 @@ impl<I> Plan<I> {
     fn new() -> Self {
         Plan {
             allotted: Vec::new(),
+            owners: Vec::new(),
+            ownerless: BTreeSet::new(),
             disowned: Vec::new(),
             given_up: BTreeSet::new(),
             kept: Vec::new(),
@@ -141,14 +152,21 @@ fn change<I: CollectionId>(
             Allotment::Shared(with) => shared(metadata, plan, id, with)?,
         };
         metadata.own(id, shard)?;
+        plan.owners.push((id, shard));
         if owned.is_none() {
             plan.allotted.push((id, shard));
+        }
+    }
+    for &id in dropped {
+        if metadata.shard_of(id)?.is_none() {
+            plan.ownerless.insert(id);
         }
     }
     Ok(())
 }
 
-/// The shard of `with`, whom this transaction may have disowned.
+/// The shard of `with`, whom this transaction may have disowned; or that which the collection shares
+/// already, where an earlier one did.
 fn shared<I: CollectionId>(
     metadata: &impl MetadataTransaction<I>,
     plan: &Plan<I>,
@@ -161,6 +179,10 @@ fn shared<I: CollectionId>(
         disowned.map(|(_, shard)| *shard)
     };
     let shard = metadata.shard_of(with)?.or_else(disowned);
+    let shard = match shard {
+        Some(shard) => Some(shard),
+        None => metadata.shard_of(collection)?,
+    };
     shard.ok_or(PrepareError::NothingToShare { collection, with })
 }
 

@@ -12,7 +12,7 @@ use crate::metadata::{MetadataError, MetadataTransaction};
 use crate::time::ShardTime;
 
 use super::plan::{self, Allotment, Plan, PrepareError};
-use super::{Collections, Inner};
+use super::{Collections, Driving, Inner};
 
 /// A change of the catalogue that is prepared inside a transaction.
 ///
@@ -23,8 +23,8 @@ use super::{Collections, Inner};
 pub struct Prepared<I: CollectionId, T: ShardTime> {
     inner: Arc<Inner<I, T>>,
     plan: Plan<I>,
-    /// What was owned all in all; only when a controller starts.
-    owned: Vec<(I, ShardId)>,
+    /// What was owned all in all, when a controller starts.
+    owned: Option<Vec<(I, ShardId)>>,
     /// What was finalized and is listed no more, once it has committed.
     struck: BTreeSet<ShardId>,
 }
@@ -38,7 +38,9 @@ impl<I: CollectionId, T: ShardTime> Collections<I, T> {
     /// If the transaction cannot say.
     pub fn observe(&self, transaction: &impl MetadataTransaction<I>) -> Result<(), MetadataError> {
         let (owned, txns_shard) = (transaction.owned()?, transaction.txns_shard()?);
-        self.inner.ledger.lock().observe(owned, txns_shard);
+        let mut ledger = self.inner.ledger.lock();
+        ledger.observe(owned, txns_shard);
+        self.inner.settle(&mut ledger, &BTreeSet::new());
         Ok(())
     }
 
@@ -48,17 +50,18 @@ impl<I: CollectionId, T: ShardTime> Collections<I, T> {
     ///
     /// # Errors
     ///
-    /// If it contradicts itself, or the transaction refuses. Abort that then.
+    /// If it contradicts itself, the controller only reads or has stopped, or the transaction refuses.
+    /// Abort that then.
     pub fn initialize(
         &self,
         transaction: &mut impl MetadataTransaction<I>,
         existing: &BTreeSet<I>,
         dropped: &BTreeSet<I>,
     ) -> Result<Prepared<I, T>, PrepareError<I>> {
-        self.inner.driving()?;
+        self.in_charge()?;
         let plan = plan::initialize(transaction, existing, dropped, new_shard)?;
         let owned = transaction.owned()?;
-        Ok(Prepared::new(self, plan, owned, &BTreeSet::new()))
+        Ok(Prepared::new(self, plan, Some(owned), &BTreeSet::new()))
     }
 
     /// Prepares a change of the catalogue: allots shards to the collections that are added, gives up
@@ -68,16 +71,25 @@ impl<I: CollectionId, T: ShardTime> Collections<I, T> {
     ///
     /// # Errors
     ///
-    /// If the transaction refuses. Abort it then.
+    /// If the controller only reads or has stopped, or the transaction refuses. Abort it then.
     pub fn prepare(
         &self,
         transaction: &mut impl MetadataTransaction<I>,
         added: Vec<(I, Allotment<I>)>,
         dropped: &BTreeSet<I>,
     ) -> Result<Prepared<I, T>, PrepareError<I>> {
-        let finalized = self.inner.driving()?.finalizer.finalized();
+        let finalized = self.in_charge()?.finalizer.finalized();
         let plan = plan::prepare(transaction, added, dropped, &finalized, new_shard)?;
-        Ok(Prepared::new(self, plan, Vec::new(), &finalized))
+        Ok(Prepared::new(self, plan, None, &finalized))
+    }
+
+    /// Who knows that another one is in charge prepares nothing that could not commit.
+    fn in_charge(&self) -> Result<&Driving, PrepareError<I>> {
+        let driving = self.inner.driving()?;
+        match self.inner.client.stopped() {
+            Some(reason) => Err(reason.into()),
+            None => Ok(driving),
+        }
     }
 }
 
@@ -90,11 +102,16 @@ impl<I: CollectionId, T: ShardTime> Prepared<I, T> {
     fn new(
         collections: &Collections<I, T>,
         plan: Plan<I>,
-        owned: Vec<(I, ShardId)>,
+        owned: Option<Vec<(I, ShardId)>>,
         finalized: &BTreeSet<ShardId>,
     ) -> Self {
         let inner = Arc::clone(&collections.inner);
-        inner.ledger.lock().pending += plan.given_up.len();
+        let mut ledger = inner.ledger.lock();
+        ledger.pending += plan.given_up.len();
+        if owned.is_some() {
+            ledger.begin_to_initialize();
+        }
+        drop(ledger);
         let struck = finalized.difference(&plan.unfinalized).copied().collect();
         Prepared {
             inner,
@@ -111,8 +128,11 @@ impl<I: CollectionId, T: ShardTime> Prepared<I, T> {
     /// Never: only a controller that is in charge prepares anything.
     pub fn committed(mut self) -> Plan<I> {
         let mut ledger = self.inner.ledger.lock();
-        ledger.own(std::mem::take(&mut self.owned));
-        ledger.committed(&self.plan);
+        match self.owned.as_mut().map(std::mem::take) {
+            Some(owned) => ledger.initialized(owned, self.plan.txns_shard),
+            None => ledger.committed(&self.plan),
+        }
+        self.inner.settle(&mut ledger, &BTreeSet::new());
         drop(ledger);
         for (shard, owners) in &self.plan.rescued {
             tracing::warn!(%shard, ?owners, "a shard waited to be finalized that is owned");
@@ -139,7 +159,11 @@ impl<I: CollectionId, T: ShardTime> Deref for Prepared<I, T> {
 
 impl<I: CollectionId, T: ShardTime> Drop for Prepared<I, T> {
     fn drop(&mut self) {
-        self.inner.ledger.lock().pending -= self.plan.given_up.len();
+        let mut ledger = self.inner.ledger.lock();
+        ledger.pending -= self.plan.given_up.len();
+        if self.owned.is_some() {
+            ledger.end_to_initialize();
+        }
     }
 }
 

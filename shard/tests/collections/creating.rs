@@ -8,6 +8,7 @@ use lowwater_shard::collections::{
     Allotment, AlterError, CollectionRefusal, Kind, KindName, NewCollection,
 };
 use lowwater_shard::consensus::MemoryConsensus;
+use lowwater_shard::metadata::MetadataTransaction;
 use lowwater_shard::record::DataRecord;
 use lowwater_shard::{Log, Transactor};
 
@@ -74,6 +75,29 @@ fn a_batch_is_refused_as_a_whole_and_each_id_with_its_reason() {
             "{refused:?}"
         );
         assert_eq!(collections.active(), [1]);
+        // The engine is asked about those that are right so far, and they are named with the others.
+        let on = |id, on| {
+            let mut new = new(id, Kind::Compute);
+            new.description.dependencies.insert(on);
+            new
+        };
+        let cycle = || [on(2, 3), on(3, 2)];
+        let [two, three] = cycle();
+        let batch = vec![on(6, 1), two, three, on(4, 7), on(5, 6)];
+        let refused = refusals(collections.create(None, batch).await.unwrap_err());
+        assert!(
+            matches!(
+                refused[..],
+                [
+                    (6, CollectionRefusal::NoShard),
+                    (2, CollectionRefusal::Engine(Refusal::Cycle)),
+                    (3, CollectionRefusal::Engine(Refusal::Cycle)),
+                    (4, CollectionRefusal::Engine(Refusal::UnknownDependency(7))),
+                ]
+            ),
+            "{refused:?}"
+        );
+        assert_eq!(collections.active(), [1]);
         let mut view = new(5, Kind::Compute);
         view.description.dependencies.insert(7);
         let refused = collections
@@ -89,6 +113,50 @@ fn a_batch_is_refused_as_a_whole_and_each_id_with_its_reason() {
         assert!(matches!(&refused[..], [(5, refusal)] if unknown(refusal)));
         assert_eq!(collections.active(), [1]);
     });
+}
+
+#[test]
+fn a_batch_that_the_engine_refuses_registers_no_tables() {
+    run(on_each(|store| async move {
+        let controller = Controller::start(&store, &ids([1, 2, 3, 4]), &ids([])).await;
+        let collections = &controller.collections;
+        let _ = collections
+            .create(Some(5), vec![new(1, Kind::Table), new(3, Kind::Compute)])
+            .await
+            .unwrap();
+        let held = collections.acquire(&[3]).await.unwrap();
+        collections.drop_collections(vec![3]).await.unwrap();
+        let mut view = new(4, Kind::Compute);
+        view.description.dependencies.insert(9);
+        let batch = || {
+            let view = view.clone();
+            vec![new(2, Kind::Table), view, new(3, Kind::Compute)]
+        };
+        let refused = collections.create(Some(50), batch()).await.unwrap_err();
+        let refused = refusals(refused);
+        assert!(
+            matches!(
+                refused[..],
+                [
+                    (4, CollectionRefusal::Engine(Refusal::UnknownDependency(9))),
+                    (3, CollectionRefusal::Engine(Refusal::StillDropping)),
+                ]
+            ),
+            "{refused:?}"
+        );
+        // No time is closed, and nothing is said of the shard.
+        assert_eq!(collections.advance(&10).await.unwrap(), Upper::at(11));
+        let transaction = controller.metadata.begin().await.unwrap();
+        let shard = transaction.shard_of(2).unwrap().unwrap();
+        let mut log = Log::<DataRecord<u64>>::new(shard);
+        let reader = Transactor::new(Arc::clone(&store), None);
+        let _ = reader.refresh(&mut [&mut log]).await.unwrap();
+        assert_eq!(log.record().schemas(), []);
+        drop(held);
+        let tables = vec![new(2, Kind::Table)];
+        let created = collections.create(Some(20), tables).await.unwrap();
+        assert_eq!(created[0].since(), Since::at(20));
+    }));
 }
 
 #[test]

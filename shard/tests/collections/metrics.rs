@@ -1,6 +1,7 @@
 //! Figures of a controller, as a scrape tells them.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use lowwater_shard::collections::{Collections, MetricsOptions};
 use prometheus_client::encoding::text::encode;
@@ -110,7 +111,87 @@ fn a_scrape_tells_lags_holds_wishes_and_what_becomes_of_shards() {
         let text = scrape(&registry);
         let told = |series: &str| value(&text, series);
         assert_eq!(told("lowwater_finalizations_succeeded_total"), Some(1.0));
+        let stats = collections.finalizer_stats();
+        let (started, failed) = (stats.started as f64, stats.failed as f64);
+        assert!(failed >= 1.0);
+        assert_eq!(told("lowwater_finalizations_started_total"), Some(started));
+        assert_eq!(told("lowwater_finalizations_failed_total"), Some(failed));
         assert_eq!(told("lowwater_shards{state=\"blocked\"}"), Some(0.0));
+    }));
+}
+
+#[test]
+fn wishes_that_wait_and_shards_that_are_left_are_told_one_by_one() {
+    run(on_each(|store| async move {
+        let mut start = quick();
+        // The first wish is written at once, and all others wait.
+        start.engine.downgrade_interval = Duration::from_secs(3_600);
+        start.finalization = off();
+        let controller = Controller::start_with(&store, start).await;
+        let _ = controller.initialize(&ids([]), &ids([])).await;
+        controller.create(&[1, 2, 3, 4]).await;
+        let collections = &controller.collections;
+        let registry = registry(collections, MetricsOptions::numbers());
+        let handle = collections.client().collection(1).unwrap();
+        for upper in [100, 200, 300] {
+            controller.write(controller.shard(1), upper).await;
+            handle.wait_for_since_past([upper - 11]).await.unwrap();
+            comes_true("the first is written", async || {
+                collections.client().metrics().downgrades.written == 1
+            })
+            .await;
+        }
+        // One is given up, one is held, one by a transaction of which nobody knows.
+        let held = collections.acquire(&[2, 2]).await.unwrap();
+        collections.drop_collections(vec![2]).await.unwrap();
+        let _ = controller.prepare(&[], &[3]).await;
+        collections.drop_collections(vec![3]).await.unwrap();
+        comes_true("3 is gone, and its shard released", async || {
+            collections.client().metrics().downgrades.written == 2
+        })
+        .await;
+        let mut transaction = controller.metadata.begin().await.unwrap();
+        let pending = collections.prepare(&mut transaction, vec![], &ids([4]));
+        collections.client().sync().await.unwrap();
+
+        let text = scrape(&registry);
+        let told =
+            |series: &str| value(&text, series).unwrap_or_else(|| panic!("{series}: {text}"));
+        for (series, expected) in [
+            (
+                "collection_since_lag{collection=\"1\",since=\"planned\"}",
+                10.0,
+            ),
+            (
+                "collection_since_lag{collection=\"1\",since=\"durable\"}",
+                210.0,
+            ),
+            ("since_lag_max{since=\"planned\"}", 10.0),
+            ("since_lag_max{since=\"durable\"}", 210.0),
+            ("downgrades_wished_total", 4.0),
+            ("downgrades_written_total", 2.0),
+            ("downgrades_coalesced_total", 1.0),
+            ("downgrades_failed_total", 0.0),
+            ("downgrades_retried_total", 0.0),
+            ("downgrades_waiting", 1.0),
+            ("downgrades_in_flight", 0.0),
+            ("shards_behind", 1.0),
+            ("collections", 3.0),
+            ("awaited_shards", 1.0),
+            ("finalizations_outstanding", 1.0),
+            ("finalizations_pending_commit", 1.0),
+            ("finalizations_started_total", 0.0),
+            ("finalizations_succeeded_total", 0.0),
+            ("finalizations_failed_total", 0.0),
+            ("shards{state=\"open\"}", 2.0),
+            ("shards{state=\"creating\"}", 0.0),
+            ("shards{state=\"held\"}", 1.0),
+            ("shards{state=\"unfinalized\"}", 1.0),
+            ("shards{state=\"blocked\"}", 0.0),
+        ] {
+            assert_eq!(told(&format!("lowwater_{series}")), expected, "{series}");
+        }
+        drop((held, pending));
     }));
 }
 

@@ -133,6 +133,14 @@ pub(crate) fn quick() -> Start {
     }
 }
 
+/// Nothing is finalized for now.
+pub(crate) fn off() -> Finalization {
+    Finalization {
+        enabled: false,
+        ..quick().finalization
+    }
+}
+
 pub(crate) fn ids<const N: usize>(ids: [u64; N]) -> BTreeSet<u64> {
     BTreeSet::from(ids)
 }

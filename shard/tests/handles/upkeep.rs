@@ -207,6 +207,7 @@ on_all_stores! {
     }
 
     async fn finalization_that_is_cut_off_anywhere_is_finished_by_the_next<T: TestTime>() {
+        let mut cuts = Vec::new();
         for commits in 0..8 {
             let world = World::new().await;
             let mine = world.process_with::<T>(no_inline());
@@ -215,12 +216,15 @@ on_all_stores! {
             let fence = fence(&world).await;
             world.store.next_commits(vec![Fault::None; commits]);
             world.store.next_commits([Fault::Refused]);
-            let _cut_off = mine.finalize(shard(), ME, Some(fence)).await;
+            cuts.push(mine.finalize(shard(), ME, Some(fence)).await.is_err());
             world.store.forget_faults();
             world.process::<T>().finalize(shard(), ME, Some(fence)).await.unwrap();
             assert_eq!(stored(&world).await, 0);
             assert!(mine.inspect(shard()).await.unwrap().is_tombstone);
         }
+        // It was cut off before each of its steps, and at last before none.
+        assert_eq!((cuts[0], cuts[7]), (true, false), "{cuts:?}");
+        assert!(cuts.is_sorted_by(|before, after| before >= after), "{cuts:?}");
     }
 
     async fn a_subscription_tells_every_update_once<T: TestTime>() {

@@ -108,8 +108,11 @@ async fn start(store: Arc<dyn Consensus>, place: Place) {
             let mut transaction = metadata.begin().await.unwrap();
             let existing = [1].into();
             let prepared = collections.initialize(&mut transaction, &existing, &[].into());
-            let _aborted = prepared.unwrap();
-            refused("initialize", transaction.commit().await, by);
+            // It may have heard of it already.
+            match prepared {
+                Ok(_aborted) => refused("initialize", transaction.commit().await, by),
+                Err(error) => refused::<(), _>("initialize", Err(error), by),
+            }
         }
     }
 }

@@ -7,7 +7,9 @@ use lowwater::{
     StorageError, StorageErrorKind,
 };
 use lowwater_shard::Epoch;
-use lowwater_shard::collections::{AlterError, CreateCollectionsError, StartError, TakeOverError};
+use lowwater_shard::collections::{
+    AlterError, CreateCollectionsError, PrepareError, StartError, TakeOverError,
+};
 use lowwater_shard::consensus::Fenced;
 use lowwater_shard::metadata::CommitError;
 use lowwater_shard::tables::TablesError;
@@ -41,6 +43,15 @@ impl SaysWho for StorageError {
     }
 }
 
+/// Why a change of the catalogue has come to nothing.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ChangeError {
+    #[error(transparent)]
+    Prepare(#[from] PrepareError<u64>),
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+}
+
 /// By the variants that say so; all others do not.
 macro_rules! says_who {
     ($($error:ty { $($variant:path),+ })*) => {$(
@@ -67,9 +78,19 @@ says_who! {
     AcquireError<u64, u64> { AcquireError::Stopped }
     LookupError<u64> { LookupError::Stopped }
     AlterError<u64> { AlterError::Stopped, AlterError::Storage }
+    PrepareError<u64> { PrepareError::Stopped }
     CommitError { CommitError::Fenced }
     StartError { StartError::TakeOver }
     TakeOverError { TakeOverError::Fenced }
+}
+
+impl SaysWho for ChangeError {
+    fn fenced_by(&self) -> Option<Epoch> {
+        match self {
+            ChangeError::Prepare(error) => error.fenced_by(),
+            ChangeError::Commit(error) => error.fenced_by(),
+        }
+    }
 }
 
 impl<R: Debug> SaysWho for TablesError<R> {

@@ -12,7 +12,7 @@ use lowwater_shard::collections::{
     Allotment, CollectionDescription, Collections, Finalization, Kind, NewCollection, Plan, Start,
 };
 use lowwater_shard::consensus::{Consensus, Fence};
-use lowwater_shard::metadata::{CommitError, StoredMetadata};
+use lowwater_shard::metadata::StoredMetadata;
 use lowwater_shard::tables::{Access, Apply, CommitRefusal, Tables, TablesError};
 use lowwater_shard::{
     Column, ColumnKind, Epoch, Parts, ReaderId, Schema, Settings, Shards, Updates, Upkeep,
@@ -21,7 +21,7 @@ use tokio::runtime::Handle;
 
 use super::calls::Call;
 use super::charge;
-use super::fenced::refused;
+use super::fenced::{ChangeError, refused};
 use super::stopping::{Place, Stopping};
 use super::store;
 use super::talk::{hear, say};
@@ -180,13 +180,12 @@ impl Older {
     pub(crate) async fn initialize<const N: usize>(
         &self,
         existing: [u64; N],
-    ) -> Result<Plan<u64>, CommitError> {
+    ) -> Result<Plan<u64>, ChangeError> {
         let mut transaction = self.metadata.begin().await.unwrap();
         let (existing, none) = (BTreeSet::from(existing), BTreeSet::new());
         let prepared = self
             .collections
-            .initialize(&mut transaction, &existing, &none);
-        let prepared = prepared.unwrap();
+            .initialize(&mut transaction, &existing, &none)?;
         transaction.commit().await?;
         Ok(prepared.committed())
     }
@@ -195,12 +194,13 @@ impl Older {
         &self,
         added: &[u64],
         dropped: &[u64],
-    ) -> Result<Plan<u64>, CommitError> {
+    ) -> Result<Plan<u64>, ChangeError> {
         let added = added.iter().map(|id| (*id, Allotment::Own)).collect();
         let dropped = dropped.iter().copied().collect();
         let mut transaction = self.metadata.begin().await.unwrap();
-        let prepared = self.collections.prepare(&mut transaction, added, &dropped);
-        let prepared = prepared.unwrap();
+        let prepared = self
+            .collections
+            .prepare(&mut transaction, added, &dropped)?;
         transaction.commit().await?;
         Ok(prepared.committed())
     }

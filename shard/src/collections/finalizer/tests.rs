@@ -121,6 +121,33 @@ fn what_is_given_up_is_finalized_a_few_at_a_time() {
 }
 
 #[test]
+fn how_many_are_finalized_at_a_time_changes_at_run_time() {
+    run(async {
+        let settings = |shards_at_once| Finalization {
+            shards_at_once,
+            try_max: Duration::from_secs(3_600),
+            ..Finalization::default()
+        };
+        let hang = (0..10).map(|number| (number, Does::Hang));
+        let (world, finalizer) = with(hang, settings(1)).await;
+        finalizer.give_up(all(0..10));
+        let tries = || world.tries.lock().len();
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(tries(), 1);
+        // Those that are under way need not end first.
+        finalizer.set(settings(4));
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(tries(), 4);
+        finalizer.set(settings(2));
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(tries(), 4);
+        finalizer.set(settings(5));
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(tries(), 5);
+    });
+}
+
+#[test]
 fn what_fails_is_tried_again_after_longer_and_longer_waits_and_who_blocks_is_named() {
     run(async {
         let (world, finalizer) = with([(1, Does::FailTimes(9))], Finalization::default()).await;

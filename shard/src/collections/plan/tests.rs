@@ -269,3 +269,42 @@ fn a_shard_that_waits_to_be_finalized_is_shared_with_nobody() {
     let refused = prepare(&mut transaction, share, &ids([]), &shards([]), from(10)).unwrap_err();
     assert!(matches!(refused, PrepareError::NothingToShare { .. }));
 }
+
+/// Its token was dropped, or the answer to its commit was lost: who looks again finds it committed.
+#[test]
+fn what_has_committed_is_planned_again_with_who_owns_what() {
+    let metadata = Metadata::new();
+    begin_with(&metadata, &[(1, 1), (4, 4)], &[]);
+    let change = |metadata: &Metadata, next| {
+        let added = vec![
+            (2, Allotment::Own),
+            (3, Allotment::Shared(1)),
+            (4, Allotment::Own),
+        ];
+        let mut transaction = metadata.begin();
+        let plan = prepare(
+            &mut transaction,
+            added,
+            &ids([1, 4, 5]),
+            &shards([]),
+            from(next),
+        );
+        transaction.commit().unwrap();
+        plan.unwrap()
+    };
+    let first = change(&metadata, 10);
+    assert_eq!(first.disowned, [(1, shard(1)), (4, shard(4))]);
+    let owners = [(2, shard(10)), (3, shard(1)), (4, shard(11))];
+    assert_eq!(first.owners, owners);
+    assert_eq!(
+        (first.allotted, first.ownerless),
+        (owners.to_vec(), ids([1, 5]))
+    );
+    let added = vec![(2, Allotment::Own), (3, Allotment::Shared(1))];
+    let mut again = metadata.begin();
+    let again = prepare(&mut again, added, &ids([1, 5]), &shards([]), from(20)).unwrap();
+    assert_eq!((again.allotted, again.disowned), (vec![], vec![]));
+    assert_eq!(again.owners, owners[..2]);
+    assert_eq!(again.ownerless, ids([1, 5]));
+    assert_eq!(again.unfinalized, shards([4]));
+}
