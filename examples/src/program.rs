@@ -25,7 +25,7 @@ use crate::role::Role;
 use crate::sabotage::Sabotage;
 use crate::signals::{Asked, Signals};
 use crate::standby::{read_only, take_over};
-use crate::store::Store;
+use crate::store::{Store, StoreOpenError};
 use crate::trouble::ReplayError;
 
 /// How often it is looked whether a store has appeared.
