@@ -1,7 +1,10 @@
 //! What the library warns of, for people to read.
 
+use std::collections::BTreeMap;
 use std::fmt::{Debug, Write as _};
 use std::io::{self, Write as _};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
@@ -17,11 +20,30 @@ const ENGINE: &str = "lowwater::driver";
 /// From now on, and for ever, what the library warns of goes to standard error, a line each.
 pub fn show() {
     // Who has set another one before knows where to look.
-    let _ = set_global_default(Warnings);
+    let _ = set_global_default(Warnings::default());
 }
 
+/// Of one kind, no more than one is shown in so long: what is tried again and again fails as often.
+const ONE_EACH: Duration = Duration::from_secs(10);
+
 /// Shows warnings, and knows nothing of spans.
-struct Warnings;
+#[derive(Default)]
+struct Warnings {
+    /// When one of each kind, by where it comes from, was shown last.
+    shown: Mutex<BTreeMap<&'static str, Instant>>,
+}
+
+impl Warnings {
+    fn is_due(&self, kind: &'static str) -> bool {
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let is_due = shown.get(kind).is_none_or(|last| now - *last >= ONE_EACH);
+        if is_due {
+            shown.insert(kind, now);
+        }
+        is_due
+    }
+}
 
 impl Subscriber for Warnings {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
@@ -43,6 +65,9 @@ impl Subscriber for Warnings {
     fn record_follows_from(&self, _: &Id, _: &Id) {}
 
     fn event(&self, event: &Event<'_>) {
+        if !self.is_due(event.metadata().name()) {
+            return;
+        }
         let mut line = Line::default();
         event.record(&mut line);
         let Line { message, fields } = line;
@@ -69,5 +94,19 @@ impl Visit for Line {
             "message" => self.message = value,
             name => write!(self.fields, ", {name} = {value}").expect("strings take everything"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_warned_of_again_and_again_is_shown_now_and_then() {
+        let warnings = Warnings::default();
+        assert!(warnings.is_due("one") && warnings.is_due("other"));
+        assert!(!warnings.is_due("one") && !warnings.is_due("other"));
+        warnings.shown.lock().unwrap().clear();
+        assert!(warnings.is_due("one"));
     }
 }
