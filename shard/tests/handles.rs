@@ -20,6 +20,10 @@ mod leases;
 mod overtaken;
 #[path = "handles/pausing.rs"]
 mod pausing;
+#[path = "handles/schemas.rs"]
+mod schemas;
+#[path = "handles/sides.rs"]
+mod sides;
 #[path = "handles/snapshots.rs"]
 mod snapshots;
 #[path = "handles/stopped.rs"]

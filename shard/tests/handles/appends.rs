@@ -226,3 +226,40 @@ fn updates_stay_in_the_record_up_to_a_threshold() {
         }
     });
 }
+
+#[test]
+fn who_waits_for_many_shards_asks_for_none_of_them() {
+    run(async {
+        let world = World::new().await;
+        let counting = crate::counting::Counting::new(std::sync::Arc::new(world.store.clone()));
+        let shards = lowwater_shard::Shards::<u64>::new(
+            &tokio::runtime::Handle::current(),
+            std::sync::Arc::new(counting.clone()),
+            world.parts.clone(),
+            by_hand(),
+        );
+        let past = as_of(0);
+        let mut writers = Vec::new();
+        for id in 0..1_000 {
+            let id = lowwater::ShardId::new(id);
+            writers.push(shards.writer(id, &schema()).await.unwrap());
+        }
+        let mut waiting = tokio::task::JoinSet::new();
+        for writer in writers.clone() {
+            let past = past.clone();
+            waiting.spawn(async move { writer.wait_for_upper_past(&past).await.unwrap() });
+        }
+        let before = counting.reads();
+        tokio::time::sleep(std::time::Duration::from_secs(3_600)).await;
+        // What is known is told without a look at the store.
+        assert!(writers.iter().all(|writer| writer.upper() == upper(0)));
+        assert_eq!(counting.reads(), before);
+        let theirs = world.process::<u64>();
+        let id = lowwater::ShardId::new(7);
+        let writer = theirs.writer(id, &schema()).await.unwrap();
+        write(&writer, 0, 1).await;
+        assert_eq!(waiting.join_next().await.unwrap().unwrap(), upper(1));
+        assert_eq!(counting.reads(), before + 1, "the one that was written");
+        assert_eq!(waiting.len(), 999);
+    });
+}

@@ -128,6 +128,25 @@ for_both_times! {
         assert!(theirs.inspect(shard()).await.unwrap().leased.is_empty());
     }
 
+    async fn a_critical_since_never_expires_and_who_drops_it_releases_nothing<T: TestTime>() {
+        let world = World::new().await;
+        let theirs = world.process_with::<T>(watching());
+        let writer = writer(&theirs).await;
+        write(&writer, 0, 10).await;
+        let mine = world.process::<T>();
+        let critical = mine.critical(shard(), ME, EPOCH).await.unwrap();
+        let other = ReaderId::new(2);
+        let mut moves = theirs.critical(shard(), other, EPOCH).await.unwrap();
+        moves.compare_and_downgrade(EPOCH, EPOCH, &Since::at(T::at(9))).await.unwrap();
+        drop((critical, mine));
+        tokio::time::sleep(10 * LEASE).await;
+        let inspection = theirs.inspect(shard()).await.unwrap();
+        assert_eq!(inspection.since, Since::at(T::at(0)));
+        assert_eq!(inspection.critical.len(), 2);
+        let read = theirs.snapshot(shard(), &as_of(0)).await.unwrap();
+        assert_eq!(read.len(), 1);
+    }
+
     async fn two_that_lapse_together_leave_the_since_to_those_that_stay<T: TestTime>() {
         let world = World::new().await;
         let theirs = world.process_with::<T>(watching());

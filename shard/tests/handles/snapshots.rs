@@ -12,10 +12,10 @@ use crate::world::*;
 const ME: ReaderId = ReaderId::new(1);
 const EPOCH: Epoch = Epoch::new(1);
 
-type History<T> = Vec<(i64, T, i64)>;
+pub(crate) type History<T> = Vec<(i64, T, i64)>;
 
 /// All that was ever written, filtered, advanced and added up.
-fn oracle<T: ShardTime>(history: &History<T>, as_of: &Antichain<T>) -> History<T> {
+pub(crate) fn oracle<T: ShardTime>(history: &History<T>, as_of: &Antichain<T>) -> History<T> {
     let mut sums = std::collections::BTreeMap::new();
     for (row, time, diff) in history {
         if as_of.iter().any(|bound| time.less_equal(bound)) {
@@ -192,6 +192,18 @@ on_all_stores! {
         critical.compare_and_downgrade(EPOCH, EPOCH, &Since::at(T::at(6))).await.unwrap();
         let refused = shards.parts_stats(shard(), &as_of(5)).await;
         assert!(matches!(refused, Err(SnapshotError::TooEarly { .. })), "{refused:?}");
+        let refused = shards.snapshot_stats(shard(), &as_of(5)).await;
+        assert!(matches!(refused, Err(SnapshotError::TooEarly { .. })), "{refused:?}");
+        // What is not yet written is waited for.
+        let later = world.process::<T>();
+        let stats = tokio::spawn(later.snapshot_stats(shard(), &as_of(8)));
+        let parts = tokio::spawn(later.parts_stats(shard(), &as_of(8)));
+        pass(std::time::Duration::from_secs(1)).await;
+        assert!(!stats.is_finished() && !parts.is_finished());
+        write(&writer, 8, 9).await;
+        assert_eq!(stats.await.unwrap().unwrap().updates, 9);
+        let parts = parts.await.unwrap().unwrap();
+        assert_eq!(parts.iter().map(|part| part.updates).sum::<u64>(), 9);
     }
 }
 

@@ -137,6 +137,11 @@ on_all_stores! {
         write(&writer, 1, 2).await;
         let read = sweeper.snapshot(shard(), &as_of(1)).await.unwrap();
         assert_eq!(read.len(), 2);
+        other.refresh(&mut [&mut log]).await.unwrap();
+        let (floor, batches) = (log.record().floor(), log.record().batches());
+        let late = batches[1].contents[0].stored().unwrap();
+        let early = batches[0].contents[0].stored().unwrap();
+        assert!(early.begun < floor && floor <= late.begun, "{early:?}, {late:?}, {floor}");
     }
 
     async fn a_merge_that_is_cut_off_loses_nothing<T: TestTime>() {
