@@ -30,7 +30,8 @@ mod takeover {
 use takeover::calls::Call;
 use takeover::charge;
 use takeover::newer::stopped_at_each_write_of;
-use takeover::promoted::promoted_meanwhile;
+use takeover::promoted::{promoted_meanwhile, promoted_while_cut_off};
+use takeover::proxy::Cut;
 use takeover::stopping::Place;
 use takeover::store::{Embedded, Postgres};
 use takeover::wire::cut_off_at_each_commit_of;
@@ -79,37 +80,47 @@ suite! {
     nothing_lands_of_transactions_that_are_compacted LetGo 2
 }
 
-mod postgres_cut_off {
-    use super::*;
+/// On the way to PostgreSQL: each call.
+macro_rules! cut_off {
+    ($($name:ident $call:ident)*) => {
+        mod postgres_cut_off {
+            use super::*;
 
-    #[test]
-    fn nothing_lands_of_metadata() {
-        cut_off_at_each_commit_of(Call::Prepare);
-    }
+            $(#[test]
+            fn $name() {
+                cut_off_at_each_commit_of(Call::$call);
+            })*
+        }
+    };
+}
 
-    #[test]
-    fn nothing_lands_of_collections_that_are_created() {
-        cut_off_at_each_commit_of(Call::Create);
-    }
+cut_off! {
+    nothing_lands_of_metadata_that_are_initialized Initialize
+    nothing_lands_of_metadata_that_are_prepared Prepare
+    nothing_lands_of_collections_that_are_created Create
+    nothing_lands_of_sinces_that_are_moved Downgrade
+    nothing_lands_of_a_collection_that_is_dropped Drop
+    nothing_lands_of_a_shard_that_is_finalized Finalize
+    nothing_lands_of_a_schema_that_is_altered Alter
+    nothing_lands_of_wishes_that_are_left_when_it_stops Stop
+    nothing_lands_of_tables_that_are_opened OpenTables
+    nothing_lands_of_tables_that_are_registered Register
+    nothing_lands_of_a_transaction_that_is_committed Commit
+    nothing_lands_of_a_time_that_is_closed Advance
+    nothing_lands_of_what_is_applied Apply
+    nothing_lands_of_a_table_that_is_forgotten Forget
+    nothing_lands_of_a_table_that_is_altered AlterTable
+    nothing_lands_of_transactions_that_are_compacted LetGo
+}
 
-    #[test]
-    fn nothing_lands_of_sinces_that_are_moved() {
-        cut_off_at_each_commit_of(Call::Downgrade);
-    }
-
-    #[test]
-    fn nothing_lands_of_a_shard_that_is_finalized() {
-        cut_off_at_each_commit_of(Call::Finalize);
-    }
-
-    #[test]
-    fn nothing_lands_of_a_transaction_that_is_committed() {
-        cut_off_at_each_commit_of(Call::Commit);
-    }
-
-    #[test]
-    fn nothing_lands_of_tables_that_are_registered() {
-        cut_off_at_each_commit_of(Call::Register);
+#[test]
+fn a_reader_is_promoted_while_the_older_one_is_cut_off() {
+    for call in [Call::Create, Call::Downgrade, Call::Prepare, Call::Commit] {
+        for cut in [Cut::BeforeCommit, Cut::AfterCommit] {
+            if let Some(store) = Postgres::new() {
+                promoted_while_cut_off(call, &store, cut);
+            }
+        }
     }
 }
 

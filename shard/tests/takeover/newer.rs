@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use super::calls::Call;
 use super::older::{A, B, LONG, TXNS, new, quick, run, shards, tables};
 use super::process::{Errand, Process};
-use super::records::Everything;
+use super::records::{Everything, check_parts};
 use super::stopping::Place;
 use super::store::Store;
 
@@ -69,6 +69,7 @@ fn stopped_at(store: &impl Store, call: Call, writes: usize, place: Place) -> bo
     });
     let none: Vec<String> = Vec::new();
     assert_eq!(changed, none, "{call:?}, {place:?} write {writes}");
+    run(check_parts(store, parts.path()));
     run(goes_on(store, parts.path()));
     true
 }

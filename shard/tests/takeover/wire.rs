@@ -1,6 +1,7 @@
 //! The older controller is cut off from its server in the middle of a transaction, and the newer one
 //! takes over meanwhile.
 
+use std::path::Path;
 use std::str::FromStr;
 
 use lowwater_shard::collections::take_over;
@@ -12,7 +13,7 @@ use super::newer::goes_on;
 use super::older::run;
 use super::process::{Errand, Process, bounded};
 use super::proxy::{Cut, Proxy};
-use super::records::Everything;
+use super::records::{Everything, check_parts};
 use super::store::{Postgres, Store};
 
 /// How long the server lets a transaction be idle: shorter than we would, for a quick test.
@@ -35,26 +36,10 @@ pub(crate) fn cut_off_at_each_commit_of(call: Call) {
 /// False if there are no more commits than those that get through.
 fn cut_off_at(store: &Postgres, call: Call, commits: usize, cut: Cut) -> bool {
     let parts = TempDir::new().unwrap();
-    let direct = store.address();
-    let server = server(&direct);
-    let proxy = Proxy::to(server.clone());
-    let through = direct.replacen(&server, &format!("127.0.0.1:{}", proxy.port()), 1);
-    let mut older = Process::start(&Errand {
-        address: &format!("{through}{IDLE}&sslmode=disable"),
-        direct: &direct,
-        parts: parts.path(),
-        call,
-        writes: 0,
-        place: "OnTheWay".to_owned(),
-    });
-    assert_eq!(older.hear(), "begin");
+    let (mut older, proxy) = start(store, parts.path(), call);
     proxy.cut_after(commits, cut);
     older.tell("go on");
-    let is_over = bounded("it comes to a commit, or is over", || {
-        let is_over = older.heard().is_some();
-        (is_over || proxy.is_cut()).then_some(is_over)
-    });
-    if is_over {
+    if is_over_before_it_is_cut_off(&older, &proxy) {
         older.tell("nobody");
         older.ends_well();
         return false;
@@ -74,8 +59,34 @@ fn cut_off_at(store: &Postgres, call: Call, commits: usize, cut: Cut) -> bool {
     });
     let none: Vec<String> = Vec::new();
     assert_eq!(changed, none, "{call:?}, {cut:?} {commits}");
+    run(check_parts(store, parts.path()));
     run(goes_on(store, parts.path()));
     true
+}
+
+/// Starts the older one, which may be cut off, and waits until it is about to begin.
+pub(crate) fn start(store: &Postgres, parts: &Path, call: Call) -> (Process, Proxy) {
+    let direct = store.address();
+    let server = server(&direct);
+    let proxy = Proxy::to(server.clone());
+    let through = direct.replacen(&server, &format!("127.0.0.1:{}", proxy.port()), 1);
+    let older = Process::start(&Errand {
+        address: &format!("{through}{IDLE}&sslmode=disable"),
+        direct: &direct,
+        parts,
+        call,
+        writes: 0,
+        place: "OnTheWay".to_owned(),
+    });
+    assert_eq!(older.hear(), "begin");
+    (older, proxy)
+}
+
+pub(crate) fn is_over_before_it_is_cut_off(older: &Process, proxy: &Proxy) -> bool {
+    bounded("it comes to a commit, or is over", || {
+        let is_over = older.heard().is_some();
+        (is_over || proxy.is_cut()).then_some(is_over)
+    })
 }
 
 /// Host and port, as they are in the address.
