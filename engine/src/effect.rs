@@ -16,6 +16,8 @@ pub enum Effect<I, T> {
     Answer(Ticket, Answer<I, T>),
     /// Open these shards, for the batch of this number.
     OpenShards(u64, Vec<ShardId>),
+    /// These shards were opened in vain: no collection has them.
+    LetGo(Vec<ShardId>),
     /// Make these sinces durable.
     DowngradeSinces(Vec<SinceWish<T>>),
     /// Tell the embedder.

@@ -28,6 +28,12 @@ pub trait Storage<T>: Send + 'static {
     /// A shard's since never goes back: a request that is behind or incomparable with it leaves it
     /// where it is, and is answered with where that is.
     fn downgrade(&mut self, request: DowngradeSinces<T>);
+
+    /// These were opened for collections that were then refused, and no collection has them: what
+    /// keeps them readable for this engine may go. Opened again, they are asked for anew.
+    fn let_go(&mut self, shards: Vec<ShardId>) {
+        drop(shards);
+    }
 }
 
 /// Where a shard was found.

@@ -54,9 +54,9 @@ impl Embedding {
     /// [follow its policy](Self::follow_policies).
     ///
     /// # Errors
-    /// When the store does not answer for a while, the engine cannot start, or a collection is
-    /// refused.
-    pub fn start(store: &Store) -> Result<Self, EmbeddingError> {
+    /// When the store does not answer for a while, the engine cannot start, a collection is refused,
+    /// or another controller takes over meanwhile.
+    pub fn start(store: &Store) -> Result<Self, ReplayError> {
         let runtime = store.runtime().clone();
         let started = patiently(
             async || match Collections::start(store.shards(), start()).await {
@@ -64,8 +64,24 @@ impl Embedding {
                 started => Ok(started),
             },
         );
-        let collections = runtime.block_on(started)??;
+        let collections = match runtime.block_on(started).map_err(EmbeddingError::from)? {
+            Ok(collections) => collections,
+            Err(error) => {
+                let error = ReplayError::from(EmbeddingError::from(error));
+                return Err(error.or_told());
+            }
+        };
         store.figures().register(&collections);
+        let client = collections.client().clone();
+        let started = Self::start_with(store, collections);
+        started.map_err(|error| ReplayError::from(error).or_fenced(&client))
+    }
+
+    fn start_with(
+        store: &Store,
+        collections: Collections<u64, Minute>,
+    ) -> Result<Self, EmbeddingError> {
+        let runtime = store.runtime().clone();
         let places = initialize(store, &collections)?;
         let none = BTreeSet::new;
         let opened = patiently(async || match collections.open_tables(none()).await {

@@ -12,12 +12,10 @@ use crate::options::Options;
 use crate::oracle::Oracle;
 use crate::reader::{Reader, Until};
 use crate::role::Role;
+use crate::signals::Progress;
 use crate::store::{Store, StoreError};
 use crate::tally::Tally;
 use crate::trouble::ReplayError;
-
-/// How long it is waited for anything to be written.
-const SILENCE_MAX: Duration = Duration::from_secs(60);
 
 /// How often it is looked how far things are written.
 const LOOK: Duration = Duration::from_millis(50);
@@ -43,17 +41,19 @@ impl Followed {
     }
 }
 
-/// Reads what another controller writes, until it has come as far as the role says. `progress` is
-/// told the minute that was reached.
+/// Reads what another controller writes, until it has come as far as the role says, or, for who is to
+/// take its place, until it writes no more. `progress` is told the minute that was reached, and may
+/// end it.
 ///
 /// # Errors
-/// When nothing is written any more, the store does not answer, or the engine has stopped.
+/// When nothing is written any more and nobody is to take over, the store does not answer, or the
+/// engine has stopped.
 pub fn follow(
     options: &Options,
     data: &Data,
     store: &Store,
     embedding: &Embedding,
-    progress: &mut dyn FnMut(Minute),
+    progress: &mut Progress<'_>,
 ) -> Result<Followed, ReplayError> {
     let (begin, from) = (Instant::now(), embedding.reached());
     let goal = goal(options, store, embedding)?;
@@ -67,7 +67,7 @@ pub fn follow(
             .map(|reader| scope.spawn(move || reader.run()))
             .collect();
         let over = || readers.iter().any(thread::ScopedJoinHandle::is_finished);
-        let result = wait_until(goal, embedding, over, progress);
+        let result = wait_until(goal, options, embedding, over, progress);
         done.store(true, Ordering::Relaxed);
         let mut tally = Tally::default();
         for reader in readers {
@@ -106,24 +106,29 @@ fn goal(options: &Options, store: &Store, embedding: &Embedding) -> Result<Minut
 /// Waits until the engine has heard that everything is written up to `goal`, or it is over.
 fn wait_until(
     goal: Minute,
+    options: &Options,
     embedding: &Embedding,
     over: impl Fn() -> bool,
-    progress: &mut dyn FnMut(Minute),
+    progress: &mut Progress<'_>,
 ) -> Result<(), ReplayError> {
     let (mut reached, mut heard) = (embedding.reached(), Instant::now());
     while reached < goal && !over() {
-        if heard.elapsed() > SILENCE_MAX {
-            return Err(ReplayError::Silent {
-                seconds: SILENCE_MAX.as_secs(),
-                upper: reached,
-            });
+        if heard.elapsed() > options.silence() {
+            return match options.role() {
+                // Whoever was in charge is gone: that is what a successor is there for.
+                Role::Promoted { .. } => Ok(()),
+                Role::InCharge | Role::ReadOnly => Err(ReplayError::Silent {
+                    seconds: options.silence().as_secs(),
+                    upper: reached,
+                }),
+            };
         }
         thread::sleep(LOOK);
         let now = embedding.reached();
         if now > reached {
             (reached, heard) = (now, Instant::now());
-            progress(reached);
         }
+        progress(reached)?;
     }
     Ok(())
 }

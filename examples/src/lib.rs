@@ -17,6 +17,7 @@
 #![forbid(unsafe_code)]
 
 pub mod minute;
+pub mod signals;
 pub mod role;
 pub mod location;
 pub mod options;
@@ -55,4 +56,5 @@ pub mod standby;
 pub mod ask;
 pub mod report;
 pub mod plot;
+pub mod warnings;
 pub mod program;

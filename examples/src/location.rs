@@ -13,12 +13,17 @@ use lowwater_shard::consensus::postgres::PostgresConfig;
 pub struct LocationArgs {
     /// Where the shards are: a folder, memory, or postgres://user@host/database. Without it, a
     /// fresh folder among the temporary files.
-    #[arg(long, value_name = "STORE", value_parser = OsStringValueParser::new().map(Address))]
+    #[arg(long, value_name = "STORE", value_parser = address())]
     pub store: Option<Address>,
 
     /// Where the parts are, if the records are in a database: a folder, or s3://bucket/prefix.
-    #[arg(long, value_name = "BLOBS", value_parser = OsStringValueParser::new().map(Address))]
+    #[arg(long, value_name = "BLOBS", value_parser = address())]
     pub blobs: Option<Address>,
+}
+
+/// Takes an argument as an [`Address`].
+pub(crate) fn address() -> impl TypedValueParser<Value = Address> {
+    OsStringValueParser::new().map(Address)
 }
 
 /// What the user calls a place. It may have a password in it, so it is never shown.
@@ -70,10 +75,16 @@ pub enum LocationError {
     )]
     NeedlessBlobs,
     /// The store is none of those that there are.
-    #[error("--store is neither a folder, nor memory, nor postgres://user@host/database")]
+    #[error(
+        "--store is neither a folder, nor memory, nor postgres://user@host/database (a folder whose \
+         name looks like an address is written as ./NAME)"
+    )]
     UnknownStore,
     /// The blobs are none of those that there are.
-    #[error("--blobs is neither a folder nor s3://bucket/prefix")]
+    #[error(
+        "--blobs is neither a folder nor s3://bucket/prefix (a folder whose name looks like an \
+         address is written as ./NAME)"
+    )]
     UnknownBlobs,
     /// The database's address is not well-formed.
     #[error("--store: {0}")]
@@ -95,7 +106,9 @@ impl TryFrom<LocationArgs> for Location {
                     return Ok(Self::Postgres { records, blobs });
                 }
                 (_, Some(_)) => return Err(LocationError::UnknownStore),
-                (_, None) if store.is_empty() => return Err(LocationError::UnknownStore),
+                (_, None) if store.is_empty() || looks_like_address(&store) => {
+                    return Err(LocationError::UnknownStore);
+                }
                 (_, None) => Self::Folder(store.into()),
             },
         };
@@ -113,6 +126,7 @@ impl TryFrom<Address> for Blobs {
         match (blobs.to_str(), scheme(&blobs)) {
             (Some(url), Some("s3")) => Ok(Self::S3(url.to_owned())),
             (Some("" | "memory"), _) | (_, Some(_)) => Err(LocationError::UnknownBlobs),
+            (_, None) if looks_like_address(&blobs) => Err(LocationError::UnknownBlobs),
             (_, None) => Ok(Self::Folder(blobs.into())),
         }
     }
@@ -123,6 +137,38 @@ fn scheme(address: &OsStr) -> Option<&str> {
     let (scheme, _) = address.to_str()?.split_once("://")?;
     Some(scheme)
 }
+
+/// Whether this is rather an address that is misspelt, or of another form, than a folder: one that is
+/// made of it would be called by a password.
+fn looks_like_address(place: &OsStr) -> bool {
+    let place = place.to_string_lossy().to_lowercase();
+    let is_path = place.starts_with(['.', '/']);
+    !is_path && (place.contains(":/") || may_have_password(&place))
+}
+
+/// Whether there may be a password in what the user has written, wherever it was meant to stand.
+pub(crate) fn may_have_password(written: &str) -> bool {
+    let written = written.to_lowercase();
+    let key = written.split_once('=').map(|(key, _)| key.trim());
+    written.contains("://")
+        || written.contains('@')
+        || written.contains("password")
+        || written.starts_with("postgres:")
+        || written.starts_with("postgresql:")
+        || key.is_some_and(|key| KEYS.contains(&key))
+}
+
+/// What addresses begin with that are written as `key=value` pairs.
+const KEYS: [&str; 8] = [
+    "user",
+    "host",
+    "hostaddr",
+    "port",
+    "dbname",
+    "options",
+    "sslmode",
+    "connect_timeout",
+];
 
 #[cfg(test)]
 mod tests {
@@ -143,10 +189,12 @@ mod tests {
             location(Some("memory"), None),
             Ok(Location::Memory)
         ));
-        assert!(matches!(
-            location(Some("./memory"), None),
-            Ok(Location::Folder(_))
-        ));
+        for folder in ["./memory", "flights", "a=b", "./me@here", "/tmp/host=here"] {
+            assert!(
+                matches!(location(Some(folder), None), Ok(Location::Folder(_))),
+                "{folder}"
+            );
+        }
         for blobs in ["parts", "s3://bucket/prefix"] {
             let database = location(Some("postgres://me@here/this"), Some(blobs));
             assert!(
@@ -166,6 +214,13 @@ mod tests {
             (database, Some("http://here"), UnknownBlobs),
             (database, Some(""), UnknownBlobs),
             (Some("mysql://me:secret@here"), None, UnknownStore),
+            (Some("postgres:/me:secret@here/this"), None, UnknownStore),
+            (Some("postgres:me:secret"), None, UnknownStore),
+            (Some("Postgres://me:secret@here/this"), None, UnknownStore),
+            (Some("me:secret@here/this"), None, UnknownStore),
+            (Some("host=here password=secret"), None, UnknownStore),
+            (Some("HOST = here"), None, UnknownStore),
+            (database, Some("s3:/key:secret@bucket"), UnknownBlobs),
             (Some(""), None, UnknownStore),
             (None, Some("parts"), NeedlessBlobs),
             (Some("memory"), Some("parts"), NeedlessBlobs),

@@ -1,26 +1,35 @@
 //! What the user may choose.
 
+use std::cmp::Reverse;
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
 use crate::data::Data;
-use crate::location::{Location, LocationArgs};
+use crate::location::{Address, Location, LocationArgs, address, may_have_password};
 use crate::minute::{DAY, Minute, YEAR_DAYS};
 use crate::role::{Role, RoleArgs};
+
+/// How long nothing may be written until whoever is followed is taken for gone, unless said
+/// otherwise.
+const SILENCE: Duration = Duration::from_secs(60);
 
 /// Replays the flights that left New York in 2013 through Lowwater, and checks what readers read.
 ///
 /// History is kept exactly as long as the policies ask for it or a reader holds it, in durable
 /// shards: started again on the same store, the replay goes on where it was, however it ended. The
 /// summary goes to standard error; what probes read goes to standard output, one JSON line each.
-/// The exit code is 1 if any reading was wrong or any hold leaked, 2 for bad options, missing data
-/// or a probe that cannot be read any more, 3 if what is asked of a store cannot be read, and 4 if
-/// another controller has taken the store over.
+/// The exit code is 0 if all was well; 1 if a reading was wrong, a hold leaked, a since is not what
+/// its policy asks for, the store failed for good, or nothing was written for too long by whoever
+/// was followed; 2 for bad options, missing data, a store that cannot be opened, a probe that cannot
+/// be read any more, or nothing to follow; 3 if what is asked of a store cannot be read; 4 if another
+/// controller has taken the store over; 130 or 143 if SIGINT (Ctrl-C) or SIGTERM has stopped it, from
+/// where it goes on when it is started again.
 #[derive(Clone, Debug, Parser)]
 #[command(
     name = "controller",
@@ -47,8 +56,13 @@ enum Instead {
 
 #[derive(Clone, Debug, Args)]
 struct AskArgs {
-    #[command(flatten)]
-    location: LocationArgs,
+    /// Where the shards are: a folder, or postgres://user@host/database.
+    #[arg(long, value_name = "STORE", value_parser = address())]
+    store: Address,
+
+    /// Where the parts are, if the records are in a database: a folder, or s3://bucket/prefix.
+    #[arg(long, value_name = "BLOBS", value_parser = address())]
+    blobs: Option<Address>,
 
     /// As of when.
     #[arg(long, value_name = "MINUTE")]
@@ -144,16 +158,20 @@ impl Request {
     pub fn parse_args(
         args: impl IntoIterator<Item = impl Into<OsString> + Clone>,
     ) -> Result<Self, Refusal> {
-        let line = CommandLine::try_parse_from(args).map_err(|error| refusal(&error))?;
+        let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
+        let line = CommandLine::try_parse_from(&args).map_err(|error| refusal(&error, &args))?;
         match line.instead {
-            Some(Instead::Ask(AskArgs { location, at })) => match location.try_into() {
-                Ok(Location::Fresh) => Err(bad("ask needs a --store")),
-                Ok(Location::Memory) => Err(bad("what is in memory can be asked by nobody else")),
-                Ok(location @ (Location::Folder(_) | Location::Postgres { .. })) => {
-                    Ok(Self::Ask(Ask { location, at }))
+            Some(Instead::Ask(AskArgs { store, blobs, at })) => {
+                let store = Some(store);
+                match Location::try_from(LocationArgs { store, blobs }).map_err(bad)? {
+                    Location::Fresh | Location::Memory => {
+                        Err(bad("what is in memory can be asked by nobody else"))
+                    }
+                    location @ (Location::Folder(_) | Location::Postgres { .. }) => {
+                        Ok(Self::Ask(Ask { location, at }))
+                    }
                 }
-                Err(error) => Err(bad(error)),
-            },
+            }
             None => {
                 let ReplayArgs { location, options } = line.replay;
                 let location = location.try_into().map_err(bad)?;
@@ -172,6 +190,9 @@ impl Options {
             Location::Folder(_) | Location::Postgres { .. } => true,
         };
         match self.role() {
+            Role::InCharge if self.role.silence.is_some() => {
+                return Err(bad("--silence goes with --read-only or --promote"));
+            }
             Role::InCharge => {}
             Role::ReadOnly | Role::Promoted { .. } if !shared => {
                 return Err(bad("who follows needs the --store of another controller"));
@@ -197,6 +218,12 @@ impl Options {
         self.role.role()
     }
 
+    /// How long nothing may be written until whoever is followed is taken for gone.
+    #[must_use]
+    pub fn silence(&self) -> Duration {
+        self.role.silence.map_or(SILENCE, Duration::from_secs)
+    }
+
     /// The minute at which the replay ends.
     #[must_use]
     pub fn end(&self) -> Minute {
@@ -204,16 +231,37 @@ impl Options {
     }
 }
 
-fn refusal(error: &clap::Error) -> Refusal {
+fn refusal(error: &clap::Error, args: &[OsString]) -> Refusal {
     let text = error.to_string();
     let kind = error.kind();
     if matches!(kind, ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
-        Refusal::Help(text)
-    } else if kind == ErrorKind::MissingRequiredArgument {
+        return Refusal::Help(text);
+    }
+    let text = without_passwords(text, args);
+    if kind == ErrorKind::MissingRequiredArgument {
         Refusal::Bad(lines_in_one(&text))
     } else {
         Refusal::Bad(first_line(&text))
     }
+}
+
+/// The text, which repeats arguments, without those that a password may be in.
+fn without_passwords(text: String, args: &[OsString]) -> String {
+    let mut secret: Vec<String> = Vec::new();
+    for arg in args.iter().skip(1) {
+        let arg = arg.to_string_lossy();
+        let value = match arg.strip_prefix("--").and_then(|arg| arg.split_once('=')) {
+            Some((_, value)) => value,
+            None => &arg,
+        };
+        if may_have_password(value) {
+            secret.push(value.to_owned());
+        }
+    }
+    // What is part of another one goes with it.
+    secret.sort_by_key(|value| Reverse(value.len()));
+    let hide = |text: String, value: &String| text.replace(value.as_str(), "…");
+    secret.iter().fold(text, hide)
 }
 
 fn bad(what: impl Display) -> Refusal {
@@ -300,6 +348,11 @@ mod tests {
                 ],
                 "1441",
             ),
+            (
+                &["--read-only", "--silence", "0", "--store", "f"],
+                "--silence",
+            ),
+            (&["--silence", "7", "--store", "folder"], "--silence"),
             (&["ask", "--at", "7"], "--store"),
             (&["ask", "--store", "memory", "--at", "7"], "memory"),
             (&["ask", "--store", "folder"], "--at"),
@@ -313,6 +366,38 @@ mod tests {
                 line.contains(said) && !line.contains('\n'),
                 "{args:?}: {line}"
             );
+        }
+    }
+
+    #[test]
+    fn nothing_that_is_mistyped_shows_a_password() {
+        let address = "postgres://me:secret@here/this";
+        for args in [
+            &["ask", address, "--at", "7"][..],
+            &[address],
+            &["--", address],
+            &["--metrics", address],
+            &["--metrics=postgres://me:secret@here/this"],
+            &["--days", address],
+            &["--days=me:secret@here"],
+            &["--stores=postgres://me:secret@here/this"],
+            &["--stores", address],
+            &["ask", "--at", address, "--store", "folder"],
+            &["--store", "host=here", "password=secret"],
+            &["--store", "folder", "--promote-at", "PASSWORD = secret"],
+            &["--store", "postgres:/me:secret@here/this"],
+            &["--store", "host=here password=secret"],
+            &["--store", "postgres://me:secret@here:port", "--blobs", "b"],
+            &["--store", address, "--blobs", "s3:/me:secret@bucket"],
+            &["--store", address, "--store", address],
+            &["ask", "--store", "me:secret@here", "--at", "7"],
+            &["--data", "here", address],
+        ] {
+            let Err(Refusal::Bad(line)) = parsed(args) else {
+                panic!("{args:?} was taken")
+            };
+            assert!(!line.contains("secret"), "{args:?}: {line}");
+            assert!(line.starts_with("error: "), "{args:?}: {line}");
         }
     }
 

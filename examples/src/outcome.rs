@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use timely::PartialOrder;
 use timely::progress::Antichain;
 
 use crate::catalog::Relation;
@@ -70,10 +71,11 @@ impl RelationOutcome {
         self.since != self.since_asked_for
     }
 
-    /// Whether its shard could still be read from another minute on than planned.
+    /// Whether its shard keeps more than planned. Another controller that has taken over since may
+    /// have moved it further.
     #[must_use]
     pub fn is_behind(&self) -> bool {
-        self.durable_since != self.since
+        !PartialOrder::less_equal(&self.since, &self.durable_since)
     }
 }
 
@@ -99,5 +101,32 @@ impl Outcome {
         self.space.held_at_end = store.held(places)?;
         self.space.written = store.written();
         Ok(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_later_controller_has_moved_on_is_not_behind() {
+        let is_behind = |durable: Antichain<Minute>| {
+            let since = Antichain::from_elem(5);
+            let of_one = RelationOutcome {
+                relation: Relation::Flights,
+                updates: 0,
+                kept_most: 0,
+                kept_at_end: 0,
+                since: since.clone(),
+                durable_since: durable,
+                since_asked_for: since,
+                upper: Antichain::from_elem(9),
+            };
+            of_one.is_behind()
+        };
+        assert!(is_behind(Antichain::from_elem(4)));
+        assert!(!is_behind(Antichain::from_elem(5)));
+        assert!(!is_behind(Antichain::from_elem(6)));
+        assert!(!is_behind(Antichain::new()));
     }
 }

@@ -23,8 +23,9 @@ use crate::replay::replay;
 use crate::report::{FollowedReport, Report};
 use crate::role::Role;
 use crate::sabotage::Sabotage;
+use crate::signals::{Asked, Signals};
 use crate::standby::{read_only, take_over};
-use crate::store::{Store, StoreOpenError};
+use crate::store::Store;
 use crate::trouble::ReplayError;
 
 /// How often it is looked whether a store has appeared.
@@ -45,20 +46,26 @@ pub const UNREADABLE: u8 = 3;
 /// Another controller has taken the store over.
 pub const FENCED: u8 = 4;
 
-/// Runs the controller and gives its exit code. `out` gets what the probes read, and `err` all
-/// that is meant for people.
+/// Runs the controller and gives its exit code. `out` gets what was asked for and what the probes
+/// read, and `err` all else that is meant for people. When a signal is heard, it stops in good order.
 pub fn run(
     args: impl IntoIterator<Item = impl Into<OsString> + Clone>,
     sabotage: Sabotage,
+    signals: &Signals,
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> u8 {
-    match try_run(args, sabotage, out, err) {
+    match try_run(args, sabotage, signals, out, err) {
         Ok(code) => code,
         Err(Failure::Help(text)) => {
             // Whoever closes the pipe while we help needs no more help.
-            drop(write!(err, "{text}"));
+            drop(write!(out, "{text}"));
+            drop(out.flush());
             GOOD
+        }
+        Err(Failure::Asked(asked)) => {
+            drop(writeln!(err, "{asked}"));
+            asked.by.exit_code()
         }
         Err(Failure::Refused(line)) => {
             drop(writeln!(err, "{line}"));
@@ -79,6 +86,7 @@ enum Failure {
     Help(String),
     Refused(String),
     Fenced(StopReason),
+    Asked(Asked),
     Broken(Box<dyn std::error::Error>),
 }
 
@@ -95,6 +103,7 @@ fn refused(error: &dyn std::error::Error) -> Failure {
 fn try_run(
     args: impl IntoIterator<Item = impl Into<OsString> + Clone>,
     sabotage: Sabotage,
+    signals: &Signals,
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> Result<u8, Failure> {
@@ -103,7 +112,9 @@ fn try_run(
         Refusal::Bad(line) => Failure::Refused(line),
     })?;
     match request {
-        Request::Replay(options, location) => try_replay(&options, &location, sabotage, out, err),
+        Request::Replay(options, location) => {
+            try_replay(&options, &location, sabotage, signals, out, err)
+        }
         Request::Ask(ask) => try_ask(&ask, out),
     }
 }
@@ -124,13 +135,18 @@ fn try_replay(
     options: &Options,
     location: &Location,
     sabotage: Sabotage,
+    signals: &Signals,
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> Result<u8, Failure> {
+    signals.listen()?;
     let data = Data::load(&options.data).map_err(|error| refused(&error))?;
     let plot = open_plot(options)?;
     let bar = progress_bar(options.days);
-    let mut progress = |minute| bar.set_position(minute / DAY);
+    let mut progress = |minute| {
+        bar.set_position(minute / DAY);
+        signals.check()
+    };
     let outcome = match options.role() {
         Role::InCharge => {
             let mut store = Store::open(location).map_err(|error| refused(&error))?;
@@ -143,7 +159,7 @@ fn try_replay(
             settled(outcome.map_err(failed)?, store)
         }
         Role::ReadOnly => {
-            let mut store = open_to_follow(location)?;
+            let mut store = appears(signals, || Store::open_to_ask(location))?;
             let _endpoint = tell_figures(options, &store, err)?;
             let followed = read_only(options, &data, &mut store, &mut progress);
             bar.finish_and_clear();
@@ -152,7 +168,7 @@ fn try_replay(
             return Ok(if followed.is_good() { GOOD } else { BAD });
         }
         Role::Promoted { .. } => {
-            let mut store = open_to_follow(location)?;
+            let mut store = appears(signals, || Store::open_to_take_over(location))?;
             let _endpoint = tell_figures(options, &store, err)?;
             let mut promoted = |taken: &TakenOver, minute| {
                 let epoch = taken.fence.epoch;
@@ -176,6 +192,7 @@ fn try_replay(
     if let (Some(mut file), Some(course)) = (plot, &outcome.course) {
         let relations = &outcome.relations;
         write!(file, "{}", plot::Plot { course, relations })?;
+        file.flush()?;
     }
     let outcome = &outcome;
     write!(err, "{}", Report { options, outcome })?;
@@ -193,6 +210,7 @@ fn failed(error: ReplayError) -> Failure {
         ReplayError::Unreadable { .. }
         | ReplayError::Embedding(EmbeddingError::NothingToFollow) => refused(&error),
         ReplayError::Fenced(reason) => Failure::Fenced(reason),
+        ReplayError::Asked(asked) => Failure::Asked(asked),
         ReplayError::Embedding(_) | ReplayError::Store(_) | ReplayError::Silent { .. } => {
             error.into()
         }
@@ -200,11 +218,15 @@ fn failed(error: ReplayError) -> Failure {
 }
 
 /// A store that another controller makes, if it is not there: it is waited for.
-fn open_to_follow(location: &Location) -> Result<Store, Failure> {
+fn appears(
+    signals: &Signals,
+    open: impl Fn() -> Result<Store, StoreOpenError>,
+) -> Result<Store, Failure> {
     let begin = Instant::now();
     loop {
-        match Store::open_to_ask(location) {
-            Err(StoreOpenError::Absent(_)) if begin.elapsed() < APPEAR_WITHIN => {
+        match open() {
+            Err(error) if error.is_absence() && begin.elapsed() < APPEAR_WITHIN => {
+                signals.check().map_err(Failure::Asked)?;
                 thread::sleep(LOOK_AGAIN);
             }
             opened => return opened.map_err(|error| refused(&error)),

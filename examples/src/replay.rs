@@ -7,12 +7,12 @@ use std::thread;
 use crate::data::Data;
 use crate::desk;
 use crate::embedding::{Embedding, Hold};
-use crate::minute::Minute;
 use crate::options::Options;
 use crate::oracle::Oracle;
 use crate::outcome::Outcome;
 use crate::reader::{Reader, Until};
 use crate::sabotage::Sabotage;
+use crate::signals::Progress;
 use crate::store::Store;
 use crate::tally::Tally;
 use crate::trouble::ReplayError;
@@ -20,19 +20,18 @@ use crate::trouble::ReplayError;
 use steps::Replay;
 
 /// Takes charge of the store, and replays the first days of the year from where it is. `progress` is
-/// told the minute that was reached.
+/// told the minute that was reached, and may end it.
 ///
 /// # Errors
-/// When the engine or the store does not do what it is asked to.
+/// When the engine or the store does not do what it is asked to, or another controller takes over.
 pub fn replay(
     options: &Options,
     data: &Data,
     store: &mut Store,
     sabotage: Sabotage,
-    progress: &mut dyn FnMut(Minute),
+    progress: &mut Progress<'_>,
 ) -> Result<Outcome, ReplayError> {
-    let embedding = Embedding::start(store);
-    let embedding = embedding.map_err(|error| ReplayError::from(error).or_told())?;
+    let embedding = Embedding::start(store)?;
     replay_on(
         options,
         data,
@@ -48,7 +47,7 @@ pub fn replay(
 /// dropped when the replay has begun.
 ///
 /// # Errors
-/// When the engine or the store does not do what it is asked to.
+/// When the engine or the store does not do what it is asked to, or another controller takes over.
 pub fn replay_on(
     options: &Options,
     data: &Data,
@@ -56,12 +55,14 @@ pub fn replay_on(
     embedding: Embedding,
     holds: Vec<Hold>,
     sabotage: Sabotage,
-    progress: &mut dyn FnMut(Minute),
+    progress: &mut Progress<'_>,
 ) -> Result<Outcome, ReplayError> {
     let (client, places) = (embedding.client().clone(), embedding.places().clone());
     let played = play(options, data, store, &embedding, holds, sabotage, progress);
+    // However it has ended: leases that it may still have from before are given back.
+    let stopped = embedding.stop();
     let outcome = played.and_then(|outcome| {
-        embedding.stop()?;
+        stopped?;
         Ok(outcome)
     });
     let outcome = outcome.map_err(|error| error.or_fenced(&client))?;
@@ -78,7 +79,7 @@ fn play(
     embedding: &Embedding,
     holds: Vec<Hold>,
     sabotage: Sabotage,
-    progress: &mut dyn FnMut(Minute),
+    progress: &mut Progress<'_>,
 ) -> Result<Outcome, ReplayError> {
     let oracle = Oracle::new(data);
     let (desk, entrance) = desk::open();

@@ -20,6 +20,14 @@ pub struct RoleArgs {
     /// Take the other one's place when everything is written up to this minute.
     #[arg(long, value_name = "MINUTE", requires = "promote")]
     pub promote_at: Option<Minute>,
+
+    /// How long nothing may be written until the other one is taken for gone, 60 seconds unless said
+    /// otherwise: who only reads ends with an error then, and who is to take its place does so.
+    #[arg(
+        long, value_name = "SECONDS",
+        value_parser = clap::value_parser!(u64).range(1..=86_400)
+    )]
+    pub silence: Option<u64>,
 }
 
 /// What a controller is in charge of, and from when on.
@@ -31,8 +39,8 @@ pub enum Role {
     ReadOnly,
     /// Of its store, when it has followed another controller for a while.
     Promoted {
-        /// Up to where everything is written by then; what is written when it starts, if that is not
-        /// said.
+        /// Up to where everything is written by then, unless the other one is gone before; what is
+        /// written when it starts, if that is not said.
         at: Option<Minute>,
     },
 }

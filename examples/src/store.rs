@@ -8,13 +8,14 @@ mod patience;
 mod places;
 mod space;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use lowwater::StorageError;
 use lowwater_shard::collections::CONTROLLER;
 use lowwater_shard::consensus::embedded::EmbeddedConsensus;
-use lowwater_shard::consensus::postgres::{PostgresConfig, PostgresConsensus};
+use lowwater_shard::consensus::postgres::{OpenExistingError, PostgresConfig, PostgresConsensus};
 use lowwater_shard::consensus::{Consensus, MemoryConsensus};
 use lowwater_shard::{Parts, Settings, Shards, Updates, Upkeep};
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -35,6 +36,9 @@ pub use contents::{Contents, Reading, Window};
 pub use failure::{StoreError, StoreOpenError};
 pub use places::Places;
 pub use space::Space;
+
+/// Where the parts are in a folder that has all.
+const PARTS: &str = "parts";
 
 /// How long it may take what works in the background to end.
 const END_WITHIN: Duration = Duration::from_secs(5);
@@ -74,20 +78,31 @@ impl Store {
         }
     }
 
-    /// Opens the store at `location` to read it: nothing is made, and nothing is looked after but
-    /// for what is asked for.
+    /// Opens the store at `location` to read it: nothing is made, neither a folder nor tables, and
+    /// nothing is looked after but for what is asked for.
     ///
     /// # Errors
     /// When there is none, or it cannot be used.
     pub fn open_to_ask(location: &Location) -> Result<Self, StoreOpenError> {
-        let settings = by_hand();
+        Self::open_existing(location, by_hand())
+    }
+
+    /// Opens the store at `location`, where another controller has made it, to take it over: from
+    /// then on it is looked after.
+    ///
+    /// # Errors
+    /// When there is none, or it cannot be used.
+    pub fn open_to_take_over(location: &Location) -> Result<Self, StoreOpenError> {
+        Self::open_existing(location, Settings::default())
+    }
+
+    fn open_existing(location: &Location, settings: Settings) -> Result<Self, StoreOpenError> {
         match location {
             Location::Fresh | Location::Memory => Self::in_memory(settings),
-            Location::Folder(folder) if !folder::has_store(folder) => {
-                Err(StoreOpenError::Absent(folder.clone()))
+            Location::Folder(folder) => Self::in_existing_folder(folder.clone(), settings),
+            Location::Postgres { records, blobs } => {
+                Self::in_existing_database(records, blobs, settings)
             }
-            Location::Folder(folder) => Self::in_folder(folder.clone(), settings),
-            Location::Postgres { records, blobs } => Self::in_database(records, blobs, settings),
         }
     }
 
@@ -97,12 +112,26 @@ impl Store {
     }
 
     fn in_folder(folder: PathBuf, settings: Settings) -> Result<Self, StoreOpenError> {
-        let opened = EmbeddedConsensus::open(&folder);
-        let embedded = opened.map_err(|error| StoreOpenError::Folder {
-            folder: folder.clone(),
-            error,
-        })?;
-        let parts = Parts::folder(folder.join("parts")).map_err(StoreOpenError::Parts)?;
+        let embedded = embedded(&folder)?;
+        let parts = Parts::folder(folder.join(PARTS)).map_err(StoreOpenError::Parts)?;
+        Self::beside(folder, embedded, parts, settings)
+    }
+
+    fn in_existing_folder(folder: PathBuf, settings: Settings) -> Result<Self, StoreOpenError> {
+        if !folder::has_store(&folder) {
+            return Err(StoreOpenError::Absent(folder));
+        }
+        let embedded = embedded(&folder)?;
+        let parts = Parts::existing_folder(folder.join(PARTS)).map_err(StoreOpenError::Parts)?;
+        Self::beside(folder, embedded, parts, settings)
+    }
+
+    fn beside(
+        folder: PathBuf,
+        embedded: EmbeddedConsensus,
+        parts: Parts,
+        settings: Settings,
+    ) -> Result<Self, StoreOpenError> {
         let records = Arc::new(embedded.clone());
         Ok(Self {
             embedded: Some(embedded),
@@ -112,18 +141,44 @@ impl Store {
     }
 
     fn in_database(
-        records: &PostgresConfig,
+        config: &PostgresConfig,
         blobs: &Blobs,
         settings: Settings,
     ) -> Result<Self, StoreOpenError> {
+        let runtime = runtime()?;
+        // The database is found first, and its tables are made last: whatever is misspelt, nothing is
+        // left behind.
+        let there = existing(&runtime, config)?;
         let parts = match blobs {
             Blobs::Folder(folder) => Parts::folder(folder),
             Blobs::S3(url) => Parts::at(url),
         };
         let parts = parts.map_err(StoreOpenError::Parts)?;
+        let records = match there {
+            Some(records) => records,
+            None => {
+                let opened = patiently(async || {
+                    let opened = PostgresConsensus::open(config.clone()).await;
+                    opened.map_err(StorageError::from)
+                });
+                runtime.block_on(opened).map_err(StoreOpenError::Database)?
+            }
+        };
+        Ok(Self::on(runtime, Arc::new(records), parts, settings))
+    }
+
+    fn in_existing_database(
+        config: &PostgresConfig,
+        blobs: &Blobs,
+        settings: Settings,
+    ) -> Result<Self, StoreOpenError> {
         let runtime = runtime()?;
-        let opened = runtime.block_on(PostgresConsensus::open(PostgresConfig::clone(records)));
-        let records = opened.map_err(StoreOpenError::Database)?;
+        let records = existing(&runtime, config)?.ok_or(StoreOpenError::NoTables)?;
+        let parts = match blobs {
+            Blobs::Folder(folder) => Parts::existing_folder(folder),
+            Blobs::S3(url) => Parts::at(url),
+        };
+        let parts = parts.map_err(StoreOpenError::Parts)?;
         Ok(Self::on(runtime, Arc::new(records), parts, settings))
     }
 
@@ -142,22 +197,13 @@ impl Store {
         }
     }
 
-    /// From now on the shards are looked after that somebody uses: this process is in charge.
-    pub fn begin_upkeep(&mut self) {
-        self.open_shards(Settings::default());
-    }
-
-    fn open_shards(&mut self, settings: Settings) {
-        let (store, parts) = (Arc::clone(&self.shared), self.shards.parts().clone());
-        self.shards = Shards::new(self.runtime.handle(), store, parts, settings);
-    }
-
     /// From now on nobody looks after the shards but for what is asked for; waits until what goes
     /// on in the background has ended, leases are given back.
     pub fn end_upkeep(&mut self) {
         let ending: Weak<dyn Consensus> = Arc::downgrade(&self.shared);
         self.shared = Arc::new(self.records.clone());
-        self.open_shards(by_hand());
+        let (store, parts) = (Arc::clone(&self.shared), self.shards.parts().clone());
+        self.shards = Shards::new(self.runtime.handle(), store, parts, by_hand());
         let ended = async {
             while ending.strong_count() > 0 {
                 sleep(END_LOOK).await;
@@ -212,6 +258,28 @@ pub(crate) fn decode(
     let stamps = updates.times().iter().zip(updates.diffs());
     let updates = rows.into_iter().zip(stamps);
     Ok(updates.map(|(row, (at, diff))| (row, *at, *diff)).collect())
+}
+
+fn embedded(folder: &Path) -> Result<EmbeddedConsensus, StoreOpenError> {
+    EmbeddedConsensus::open(folder).map_err(|error| StoreOpenError::Folder {
+        folder: folder.to_owned(),
+        error,
+    })
+}
+
+/// The records in a database, if it has any; one that does not answer is waited for.
+fn existing(
+    runtime: &Runtime,
+    config: &PostgresConfig,
+) -> Result<Option<PostgresConsensus>, StoreOpenError> {
+    let opened = patiently(
+        async || match PostgresConsensus::open_existing(config.clone()).await {
+            Ok(records) => Ok(Some(records)),
+            Err(OpenExistingError::Absent) => Ok(None),
+            Err(OpenExistingError::Trouble(error)) => Err(error.into()),
+        },
+    );
+    runtime.block_on(opened).map_err(StoreOpenError::Database)
 }
 
 fn runtime() -> Result<Runtime, StoreOpenError> {

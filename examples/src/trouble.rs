@@ -4,6 +4,7 @@ use lowwater::{Client, Epoch, Since, StopReason, StorageError, StorageErrorKind}
 
 use crate::embedding::EmbeddingError;
 use crate::minute::Minute;
+use crate::signals::Asked;
 use crate::store::StoreError;
 
 /// What keeps a replay from its end.
@@ -26,6 +27,9 @@ pub enum ReplayError {
         /// From when on the store can be read.
         since: Since<Minute>,
     },
+    /// It was asked to stop.
+    #[error(transparent)]
+    Asked(#[from] Asked),
     /// What is followed is written no more.
     #[error("nothing was written for {seconds} seconds after minute {upper}: nobody is in charge")]
     Silent {
@@ -64,9 +68,11 @@ impl ReplayError {
         let by = match self {
             Self::Embedding(error) => error.taken_over_by()?,
             Self::Store(StoreError::Storage(error)) => taken_over_by(error)?,
-            Self::Store(_) | Self::Fenced(_) | Self::Unreadable { .. } | Self::Silent { .. } => {
-                return None;
-            }
+            Self::Store(_)
+            | Self::Fenced(_)
+            | Self::Unreadable { .. }
+            | Self::Asked(_)
+            | Self::Silent { .. } => return None,
         };
         Some(StopReason::Fenced { by })
     }

@@ -176,14 +176,7 @@ fn bad_options_and_missing_data_get_one_line_and_exit_code_2() {
         &["--data", "/nowhere"],
         &["--days", "1", "--plot", "/nowhere/plot.svg"],
         &["--days", "1", "--store", "/dev/null/store"],
-        &[
-            "--days",
-            "1",
-            "--store",
-            "postgres://127.0.0.1:1/none",
-            "--blobs",
-            "/dev/null/parts",
-        ],
+        &["--days", "1", "--store", "host=here password=secret"],
         &["--blobs", "parts"],
         &["ask", "--at", "7"],
         &["ask", "--store", "/nowhere", "--at", "7"],
@@ -201,8 +194,40 @@ fn bad_options_and_missing_data_get_one_line_and_exit_code_2() {
 }
 
 #[test]
-fn help_is_given_and_is_no_failure() {
-    let output = controller(&["--help"]);
-    assert_eq!(code(&output), 0);
-    assert!(err(&output).contains("--probe"));
+fn what_looks_like_an_address_is_neither_shown_nor_made() {
+    let folder = tempfile::tempdir().unwrap();
+    for args in [
+        &["--store", "postgres:/me:secret@here/this"][..],
+        &["--store", "host=here password=secret"],
+        &["--store", "me:secret@here"],
+        &["ask", "postgres://me:secret@here/this", "--at", "7"],
+        &["--metrics", "postgres://me:secret@here/this"],
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_controller"))
+            .args(args)
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        assert_eq!(code(&output), 2, "{args:?}: {}", err(&output));
+        assert!(!err(&output).contains("secret"), "{}", err(&output));
+        let made = std::fs::read_dir(folder.path()).unwrap();
+        assert_eq!(made.count(), 0, "{args:?}");
+    }
+}
+
+#[test]
+fn help_is_given_where_it_was_asked_for_and_is_no_failure() {
+    for (args, said) in [
+        (&["--help"][..], "--probe"),
+        (&["ask", "--help"], "--at"),
+        (&["--version"], "controller 0."),
+    ] {
+        let output = controller(args);
+        assert_eq!(code(&output), 0);
+        assert!(err(&output).is_empty());
+        let help = String::from_utf8(output.stdout).unwrap();
+        assert!(help.contains(said), "{help}");
+    }
+    let help = String::from_utf8(controller(&["ask", "--help"]).stdout).unwrap();
+    assert!(!help.contains("fresh folder"), "{help}");
 }

@@ -20,8 +20,17 @@ use killed::server::Server;
 /// How often something is killed.
 const KILLS: usize = 10;
 
-/// So much of the time goes to kills at most, however slow the machine is.
+/// So much of the time goes to kills at most, however slow the machine is, unless too few have hit.
 const KILLING: Duration = Duration::from_secs(45);
+
+/// So many kills of the controller must hit it while it writes.
+const HITS_MIN: usize = 3;
+
+/// So many kills of the database must.
+const DATABASE_HITS_MIN: usize = 2;
+
+/// Until then they must have hit.
+const HIT_WITHIN: Duration = Duration::from_secs(300);
 
 fn random(what: &str) -> fastrand::Rng {
     let seed = std::env::var("LOWWATER_TEST_SEED").ok();
@@ -30,17 +39,30 @@ fn random(what: &str) -> fastrand::Rng {
     fastrand::Rng::with_seed(seed)
 }
 
+/// Whether to go on killing after so many kills, and so many that have hit.
+fn goes_on(kills: usize, hits: usize, hits_min: usize, begin: Instant) -> bool {
+    if hits < hits_min {
+        let (hit, within) = (begin.elapsed() < HIT_WITHIN, HIT_WITHIN.as_secs());
+        assert!(hit, "only {hits} of {kills} kills have hit in {within} s");
+        return true;
+    }
+    kills < KILLS && begin.elapsed() < KILLING
+}
+
 /// Kills the controller of `replay` at random moments, looks at what is there each time, and at the
 /// end.
 fn kill_again_and_again(mut replay: Replay<'_>, mut random: fastrand::Rng) {
-    let begin = Instant::now();
-    for _ in 0..KILLS {
+    let (begin, mut kills) = (Instant::now(), 0);
+    while goes_on(kills, replay.hits(), HITS_MIN, begin) && !replay.is_over() {
         replay.run_and_kill(&mut random);
-        if begin.elapsed() > KILLING || replay.is_over() {
-            break;
+        kills += 1;
+        if !replay.is_over() {
+            replay.check_what_is_there(&mut random);
         }
-        replay.check_what_is_there(&mut random);
     }
+    let hits = replay.hits();
+    assert!(hits >= HITS_MIN, "it was over, hit {hits} times");
+    eprintln!("{hits} of {kills} kills have hit while it wrote");
     replay.run_to_the_end();
     replay.check_the_end(&mut random);
 }
@@ -92,15 +114,24 @@ fn a_controller_whose_database_is_killed_again_and_again_goes_on() {
     let (mut random, days) = (random("kills of PostgreSQL"), Days::new());
     let folder = tempfile::tempdir().unwrap();
     let replay = Replay::new(&days, server.options(&folder));
-    let begin = Instant::now();
     let mut controller = replay.start();
-    for kill in 0..KILLS {
-        controller.wait_for(Duration::from_millis(random.u64(200..2_000)));
-        if begin.elapsed() > KILLING || controller.has_ended() {
-            break;
+    let (begin, mut kills, mut hits, mut written) = (Instant::now(), 0, 0, 0);
+    while goes_on(kills, hits, DATABASE_HITS_MIN, begin) {
+        let is_writing = kills % 3 > 0;
+        if is_writing {
+            written = replay.wait_for_more(written, &mut controller, &mut random);
+        } else {
+            controller.wait_for(Duration::from_millis(random.u64(1..500)));
         }
         server.kill();
-        if kill % 4 == 3 {
+        // Without its database it does not come to its end.
+        if controller.has_ended() {
+            server.start_again();
+            break;
+        }
+        hits += usize::from(is_writing);
+        kills += 1;
+        if kills % 4 == 0 {
             // Both at once: what the dead controller has sent may still land.
             controller.kill();
             server.start_again();
@@ -109,6 +140,8 @@ fn a_controller_whose_database_is_killed_again_and_again_goes_on() {
             server.start_again();
         }
     }
+    assert!(hits >= DATABASE_HITS_MIN, "it was over, hit {hits} times");
+    eprintln!("{hits} of {kills} kills have hit while it wrote");
     controller.ends_well();
     replay.check_the_end(&mut random);
 }

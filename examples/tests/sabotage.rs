@@ -4,11 +4,12 @@
 
 use lowwater_controller::program::{BAD, GOOD, run};
 use lowwater_controller::sabotage::Sabotage;
+use lowwater_controller::signals::Signals;
 
 fn exit_code(sabotage: Sabotage) -> (u8, String) {
     let args = ["controller", "--days", "4", "--store", "memory"];
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let code = run(args, sabotage, &mut out, &mut err);
+    let code = run(args, sabotage, &Signals::ignored(), &mut out, &mut err);
     (code, String::from_utf8(err).unwrap())
 }
 

@@ -199,6 +199,29 @@ fn a_controller_whose_store_is_taken_over_says_so_and_ends() {
 }
 
 #[test]
+fn of_controllers_that_start_at_once_all_but_the_last_say_that_they_were_replaced() {
+    for _ in 0..3 {
+        let (_folder, store) = store();
+        let start = |_| {
+            let mut one = Command::new(env!("CARGO_BIN_EXE_controller"));
+            one.args(["--days", "1", "--readers", "0", "--step", "60", "--store"]);
+            one.arg(&store).stderr(Stdio::piped()).spawn().unwrap()
+        };
+        let started: Vec<_> = (0..4).map(start).collect();
+        let mut good = 0;
+        for one in started {
+            let one = one.wait_with_output().unwrap();
+            match code(&one) {
+                0 => good += 1,
+                4 => assert!(err(&one).contains("has taken over"), "{}", err(&one)),
+                code => panic!("{code}: {}", err(&one)),
+            }
+        }
+        assert!(good > 0);
+    }
+}
+
+#[test]
 fn a_store_shrinks_to_a_tenth_of_what_was_written_to_it() {
     let (_folder, store) = store();
     let output = controller(&["--days", "16", "--readers", "1"], &store);

@@ -96,6 +96,10 @@ impl<T: ShardTime> Shards<T> {
     /// # Durability
     ///
     /// What has gone through has survived a crash when this returns.
+    ///
+    /// # Panics
+    ///
+    /// Never.
     pub async fn append_all(&self, appends: Vec<Append<'_, T>>) -> Vec<Outcome<T>> {
         let count = appends.len();
         let mut outcomes: ByPlace<Outcome<T>> = ByPlace::new();
@@ -118,6 +122,7 @@ impl<T: ShardTime> Shards<T> {
             self.inner.append_round(now, &mut outcomes).await;
             left = later;
         }
+        assert_eq!(outcomes.len(), count, "each append has an outcome");
         outcomes.into_values().collect()
     }
 }
@@ -155,15 +160,7 @@ impl<T: ShardTime> Inner<T> {
     ) {
         let mut pending: Vec<Pending<T>> = pending.into_values().collect();
         for _ in 0..EXPIRED_TRIES {
-            let mut staged = ById::new();
-            for (pending, contents) in self.stage_all(pending).await {
-                match contents {
-                    Ok(contents) => {
-                        staged.insert(pending.shard.id, Staged { pending, contents });
-                    }
-                    Err(error) => drop(outcomes.insert(pending.at, Err(error))),
-                }
-            }
+            let staged = self.stage_all(pending, outcomes).await;
             pending = self.commit(staged, outcomes).await;
             if pending.is_empty() {
                 return;
@@ -190,7 +187,7 @@ impl<T: ShardTime> Inner<T> {
         let mut expired = Vec::new();
         for ((id, done), Staged { pending, contents }) in done.into_iter().zip(staged.into_values())
         {
-            debug_assert_eq!(id, pending.shard.id);
+            assert_eq!(id, pending.shard.id, "each shard has its own outcome");
             if matches!(done, Err(CommandError::Refused(_))) {
                 self.discard(&pending.shard, contents);
             }

@@ -11,7 +11,7 @@ use crate::append::with_schema;
 use crate::hub::{Reading, Shard};
 use crate::id::{BatchId, PartId, SchemaId};
 use crate::parts::PartError;
-use crate::record::{CompactError, Compacted, DataRecord, SinceRecord};
+use crate::record::{CompactError, Compacted, DataRecord, SinceRecord, deletable};
 use crate::schema::Schema;
 use crate::shards::{Inner, Shards};
 use crate::snapshot::{Source, latest_schema, read_all, settle, sources_of};
@@ -167,17 +167,17 @@ impl<T: ShardTime> Inner<T> {
     /// Deletes the parts that were replaced and that nobody can read any more: first what is stored,
     /// then the note of it, so that a crash in between leaves the note, and it is done again.
     pub(crate) async fn collect_garbage(&self, shard: &Arc<Shard<T>>) -> Result<(), StorageError> {
-        if shard.data.lock().await.record().garbage().is_empty() {
+        let garbage = shard.data.lock().await.record().garbage().to_vec();
+        if garbage.is_empty() {
             return Ok(());
         }
-        // Who reads is asked before: whoever comes later finds a version without the garbage.
+        // Who reads is asked for behind that, and nothing deleted that was replaced since: whoever
+        // comes later finds a version that refers to none of these.
         self.hub.refresh_one::<SinceRecord<T>>(shard).await?;
         let others = self.oldest_read_by_others(shard).await;
-        let data = shard.data.lock().await;
         let ours = shard.oldest_reading();
         let oldest = others.into_iter().chain(ours).min();
-        let names = data.record().deletable(oldest);
-        drop(data);
+        let names = deletable(&garbage, oldest);
         if names.is_empty() {
             return Ok(());
         }

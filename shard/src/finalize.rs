@@ -56,9 +56,11 @@ impl<T: ShardTime> Shards<T> {
     ) -> Result<(), FinalizeError<T>> {
         let shard = self.inner.hub.shard(shard);
         let used = ById::from([(shard.id, Arc::clone(&shard))]);
-        self.inner.expire_lapsed(used).await?;
+        let transactor = Transactor::new(Arc::clone(self.store()), fence);
+        let expired = self.inner.expire_lapsed(&transactor, used).await;
+        expired.map_err(|error| unfinished(error, |never| match never {}))?;
         let finalizer = Finalizer {
-            transactor: Transactor::new(Arc::clone(self.store()), fence),
+            transactor,
             inner: &self.inner,
             shard,
         };
@@ -99,7 +101,9 @@ impl<T: ShardTime> Finalizer<'_, T> {
         Ok(())
     }
 
-    /// Gives up batches, and deletes their parts.
+    /// Gives up batches, and deletes their parts. A part is deleted after it was durably noted that
+    /// nobody refers to it any more, of a shard whose since is `[]`, for good: so it does no harm that
+    /// no fence is in the way where another controller takes over in between.
     async fn empty(&self, since: &Since<T>) -> Result<(), FinalizeError<T>> {
         loop {
             let step = |record: &DataRecord<T>| record.empty(BATCHES_AT_ONCE, since);
@@ -134,12 +138,19 @@ impl<T: ShardTime> Finalizer<'_, T> {
     ) -> Result<O, FinalizeError<T>> {
         let hub = &self.inner.hub;
         let done = hub.write(&self.transactor, &self.shard, command).await;
-        done.map_err(|error| match error {
-            CommandError::Refused(blocked) => blocked.into(),
-            CommandError::Fenced(fenced) => FinalizeError::Fenced(fenced),
-            CommandError::Log(error) => StorageError::from(error).into(),
-            CommandError::Store(trouble) => StorageError::from(trouble.0).into(),
-        })
+        done.map_err(|error| unfinished(error, FinalizeError::from))
+    }
+}
+
+fn unfinished<T: ShardTime, E>(
+    error: CommandError<E>,
+    refused: impl FnOnce(E) -> FinalizeError<T>,
+) -> FinalizeError<T> {
+    match error {
+        CommandError::Refused(refusal) => refused(refusal),
+        CommandError::Fenced(fenced) => FinalizeError::Fenced(fenced),
+        CommandError::Log(error) => StorageError::from(error).into(),
+        CommandError::Store(trouble) => StorageError::from(trouble.0).into(),
     }
 }
 

@@ -55,7 +55,8 @@ impl<T: ShardTime> Shards<T> {
 }
 
 impl<T: ShardTime> Inner<T> {
-    /// `None` if the since has moved on, and compaction has followed, after it was looked at.
+    /// `None` if the since has moved on, and compaction or finalization has followed, after it was
+    /// looked at; or if the log was found damaged meanwhile, which shows when it is read.
     async fn plan_history(
         &self,
         shard: &Arc<Shard<T>>,
@@ -72,6 +73,10 @@ impl<T: ShardTime> Inner<T> {
         }
         let data = shard.data.lock().await;
         let record = data.record();
+        let is_whole = PartialOrder::less_equal(&shard.upper(), record.upper());
+        if record.is_emptying() || !is_whole {
+            return Ok(None);
+        }
         let batches = record.batches().iter();
         let batches: Vec<_> = batches.filter(|of| !of.contents.is_empty()).collect();
         if !batches

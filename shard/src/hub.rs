@@ -21,7 +21,7 @@ use crate::record::{DataRecord, Decision, SinceRecord};
 use crate::time::ShardTime;
 use crate::transact::{CommandError, Task, Transactor};
 
-pub(crate) use shard::{Reading, Shard};
+pub(crate) use shard::{Reading, Shard, Stopped};
 pub(crate) use tidings::Tidings;
 
 /// Shards by their ids: in the order in which their logs are locked.
@@ -56,6 +56,9 @@ pub(crate) trait Kept<T: ShardTime>: Format {
 
     /// Tells those who wait for it what the record says now.
     fn publish(&self, shard: &Shard<T>, hub: &Hub<T>);
+
+    /// Tells those who wait for it why the log cannot be read, or that it can.
+    fn publish_fault(shard: &Shard<T>, fault: Option<&LogError>);
 }
 
 impl<T: ShardTime> Kept<T> for DataRecord<T> {
@@ -68,6 +71,15 @@ impl<T: ShardTime> Kept<T> for DataRecord<T> {
             hub.tell(shard.id, self.upper());
         }
     }
+
+    fn publish_fault(shard: &Shard<T>, fault: Option<&LogError>) {
+        // Said once, however often it is read.
+        if shard.publish_fault(fault)
+            && let Some(error) = fault
+        {
+            tracing::error!(%error, "a shard cannot be followed until its log is repaired");
+        }
+    }
 }
 
 impl<T: ShardTime> Kept<T> for SinceRecord<T> {
@@ -76,6 +88,9 @@ impl<T: ShardTime> Kept<T> for SinceRecord<T> {
     }
 
     fn publish(&self, _shard: &Shard<T>, _hub: &Hub<T>) {}
+
+    // Nobody waits for a since.
+    fn publish_fault(_shard: &Shard<T>, _fault: Option<&LogError>) {}
 }
 
 impl<T: ShardTime> Hub<T> {
@@ -193,6 +208,7 @@ impl<T: ShardTime> Hub<T> {
         let mut logs: Vec<&mut Log<R>> = locked.iter_mut().map(|(_, log)| &mut **log).collect();
         let read = self.transactor.refresh(&mut logs).await?;
         for ((shard, log), read) in locked.iter().zip(&read) {
+            R::publish_fault(shard, read.as_ref().err());
             if read.is_ok() {
                 log.record().publish(shard, self);
             }
@@ -222,7 +238,13 @@ impl<T: ShardTime> Hub<T> {
         let tasks = logs.zip(commands);
         let tasks = tasks.map(|(log, command)| Task { log, command });
         let done = transactor.carry_out_all(tasks.collect()).await;
-        for (shard, log) in shards.iter().zip(&locked) {
+        for ((shard, log), done) in shards.iter().zip(&locked).zip(&done) {
+            match done {
+                Err(CommandError::Log(fault)) => R::publish_fault(shard, Some(fault)),
+                Ok(_) | Err(CommandError::Refused(_)) => R::publish_fault(shard, None),
+                // Nothing was found out.
+                Err(CommandError::Fenced(_) | CommandError::Store(_)) => {}
+            }
             log.record().publish(shard, self);
         }
         ids.into_iter().zip(done).collect()

@@ -2,7 +2,7 @@
 
 mod keep;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,8 +48,23 @@ pub(crate) struct Leases<T: ShardTime> {
     held: Mutex<BTreeMap<ReaderId, Arc<Lease<T>>>>,
     /// Those that were given back, and are still in the record.
     left: Mutex<Vec<Arc<Lease<T>>>>,
+    /// Readers of this process that somebody else renews.
+    own: Mutex<BTreeSet<ReaderId>>,
     /// There are wishes, or leases were given back.
     wished: Notify,
+}
+
+/// A reader of this process whose lease somebody else renews, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct OwnReader<T: ShardTime> {
+    pub(crate) reader: ReaderId,
+    leases: Arc<Leases<T>>,
+}
+
+impl<T: ShardTime> Drop for OwnReader<T> {
+    fn drop(&mut self) {
+        self.leases.own.lock().remove(&self.reader);
+    }
 }
 
 impl<T: ShardTime> Default for Leases<T> {
@@ -57,6 +72,7 @@ impl<T: ShardTime> Default for Leases<T> {
         Leases {
             held: Mutex::default(),
             left: Mutex::default(),
+            own: Mutex::default(),
             wished: Notify::new(),
         }
     }
@@ -119,6 +135,14 @@ impl<T: ShardTime> Lease<T> {
         })
     }
 
+    /// It is not in the record any more.
+    pub(crate) fn lose(&self) -> LeaseLost {
+        self.state.lock().is_lost = true;
+        LeaseLost {
+            reader: self.reader,
+        }
+    }
+
     fn learn(&self, renewed: Result<Since<T>, LeaseLost>, sent: Instant) {
         let mut state = self.state.lock();
         match renewed {
@@ -144,7 +168,16 @@ impl<T: ShardTime> Leases<T> {
     /// True iff it is the lease of a reader of this process, whose reading it knows better than the
     /// record.
     pub(crate) fn has(&self, reader: ReaderId) -> bool {
-        self.held.lock().contains_key(&reader)
+        self.held.lock().contains_key(&reader) || self.own.lock().contains(&reader)
+    }
+
+    /// From now on there is one more reader of this process, which somebody else renews.
+    pub(crate) fn own(self: &Arc<Self>, reader: ReaderId) -> OwnReader<T> {
+        self.own.lock().insert(reader);
+        OwnReader {
+            reader,
+            leases: Arc::clone(self),
+        }
     }
 
     pub(crate) fn hold(&self, lease: &Arc<Lease<T>>) {
@@ -211,10 +244,7 @@ impl<T: ShardTime> Inner<T> {
         }
         let mut commands = ById::new();
         for (id, (shard, leases)) in by_shard {
-            let seen = shard.data.lock().await.seen().unwrap_or(SeqNo::FIRST);
-            let reads_from = shard
-                .oldest_reading()
-                .map_or(seen, |oldest| oldest.min(seen));
+            let reads_from = shard.reads_from(&*shard.data.lock().await);
             let command = move |record: &SinceRecord<T>| {
                 let mut changes = Vec::new();
                 let mut outcome = Vec::new();

@@ -167,8 +167,8 @@ impl<R: Format> Log<R> {
                 if self.seen.is_none() || seqno != self.next_seqno() {
                     return Err(self.fault(self.next_seqno(), LogFault::Missing));
                 }
-                apply(&mut self.record, &changes, seqno)
-                    .map_err(|fault| self.fault(seqno, fault))?;
+                let applied = self.record.apply_all(&changes, seqno);
+                applied.map_err(|fault| self.fault(seqno, fault))?;
                 self.difference_bytes += version.data.len();
             }
         }
@@ -208,7 +208,7 @@ impl<R: Format> Log<R> {
         let is_full = self.seen.is_none() || self.difference_bytes + data.len() >= self.full_bytes;
         if is_full {
             let mut next = self.record.clone();
-            apply(&mut next, &changes, seqno).expect(DECIDED);
+            next.apply_all(&changes, seqno).expect(DECIDED);
             data = encode(self.id, seqno, nonce, &Body::Full(next));
         }
         let offer = Offer {
@@ -242,7 +242,7 @@ impl<R: Format> Log<R> {
             "the proposal was made to another version"
         );
         let seqno = offer.seqno();
-        apply(&mut self.record, &changes, seqno).expect(DECIDED);
+        self.record.apply_all(&changes, seqno).expect(DECIDED);
         if is_full {
             self.full = seqno;
             self.full_bytes = offer.data.len();
@@ -265,11 +265,6 @@ impl<R: Format> Log<R> {
 }
 
 const DECIDED: &str = "a command decides only what fits its record";
-
-fn apply<R: Record>(record: &mut R, changes: &[R::Change], seqno: SeqNo) -> Result<(), Misfit> {
-    let mut changes = changes.iter();
-    changes.try_for_each(|change| record.apply(change, seqno))
-}
 
 #[cfg(test)]
 mod tests;

@@ -18,8 +18,11 @@ use crate::updates::Updates;
 /// Keeps a shard readable from a since on, as long as it is renewed, which happens in the background.
 ///
 /// A process that is silent for longer than its lease, because it slept or could not reach the store,
-/// may be expired by others. It is told so by the next call, and has to begin anew; it is never
-/// given wrong contents. Dropped, it leaves in the background; [`leave`](Reader::leave) waits for
+/// may be expired by others. It is told so by the next [`snapshot`](Reader::snapshot) or
+/// [`downgrade`](Reader::downgrade), also where its clock stood still meanwhile, and has to begin anew; it
+/// is never given wrong contents. What reads no contents, [`upper`](Reader::upper),
+/// [`wait_for_upper_past`](Reader::wait_for_upper_past), [`downgrade_soon`](Reader::downgrade_soon),
+/// tells nothing of it. Dropped, it leaves in the background; [`leave`](Reader::leave) waits for
 /// that.
 #[derive(Debug)]
 pub struct Reader<T: ShardTime> {
@@ -120,9 +123,12 @@ impl<T: ShardTime> Reader<T> {
 
     /// Waits until the shard is written past `frontier`. To drop the future does no harm.
     ///
+    /// Says nothing of the lease: the shard is written so far whether it has lapsed or not.
+    ///
     /// # Errors
     ///
-    /// At once if the frontier is empty; if the runtime of the shards ends.
+    /// At once if the frontier is empty; if what is written cannot be read; if the runtime of the
+    /// shards ends.
     pub async fn wait_for_upper_past(
         &self,
         frontier: &Antichain<T>,
@@ -138,24 +144,35 @@ impl<T: ShardTime> Reader<T> {
     pub async fn snapshot(&self, as_of: &Antichain<T>) -> Result<Updates<T>, ReadError<T>> {
         self.check().await?;
         match self.shards.snapshot(self.shard(), as_of).await {
-            Ok(updates) => Ok(updates),
+            Ok(updates) => {
+                // Right as they are, but nothing keeps readable what is read next.
+                self.check_registered().await?;
+                Ok(updates)
+            }
             Err(refusal) => Err(self.refused(refusal).await),
         }
     }
 
     /// Whether it is the lease that is to blame.
-    pub(crate) async fn refused(&self, refusal: SnapshotError<T>) -> ReadError<T> {
-        if matches!(refusal, SnapshotError::TooEarly { .. }) {
-            let renewed = self.shards.inner.renew(vec![Arc::clone(&self.lease)]).await;
-            let checked = match renewed {
-                Ok(()) => self.check().await,
-                Err(error) => Err(error.into()),
-            };
-            if let Err(error) = checked {
-                return error;
-            }
+    async fn refused(&self, refusal: SnapshotError<T>) -> ReadError<T> {
+        if matches!(refusal, SnapshotError::TooEarly { .. })
+            && let Err(lost) = self.check_registered().await
+        {
+            return lost.into();
         }
         ReadError::Snapshot(refusal)
+    }
+
+    /// Whether the sinces that a snapshot has just read still name the reader: clocks may stand still
+    /// where the machine sleeps, so they do not tell how long it was silent.
+    async fn check_registered(&self) -> Result<(), LeaseLost> {
+        let sinces = self.lease.shard.sinces.lock().await;
+        let is_known = sinces.seen().is_some();
+        let is_there = sinces.record().leased().contains_key(&self.id());
+        if is_there || !is_known || self.since().is_gone() {
+            return Ok(());
+        }
+        Err(self.lease.lose())
     }
 
     pub(crate) async fn check(&self) -> Result<(), ReadError<T>> {
@@ -186,7 +203,8 @@ impl<T: ShardTime> Reader<T> {
 
     /// Lets go of what is before `since`, some time soon: what all readers of this process wish is
     /// written at once, at most once in a [`downgrade_interval`](crate::Settings::downgrade_interval).
-    /// The last wish is kept. What is behind or incomparable moves nothing.
+    /// The last wish is kept. What is behind or incomparable moves nothing, and neither does the wish
+    /// of one whose lease has lapsed: what reads next says so.
     pub fn downgrade_soon(&self, since: &Since<T>) {
         if self.lease.wish(since) {
             self.shards.inner.leases.wishes();

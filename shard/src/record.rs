@@ -38,8 +38,8 @@ pub use append::{
 };
 pub use compaction::{CompactError, Compacted};
 pub use critical::{CriticalError, Downgraded, OpenedCritical};
-pub(crate) use data::DataParts;
 pub use data::{Batch, Content, DataChange, DataRecord, Garbage, Inline, Stored};
+pub(crate) use data::{DataParts, deletable};
 pub use finalization::{Blocked, Buried, EmptyStep};
 pub use floor::PartExpired;
 pub use leased::{LeaseLost, ReaderExists};
@@ -66,6 +66,16 @@ pub trait Record: Clone + Debug + PartialEq + Send + Sync + 'static {
     /// If the change does not fit the record: no command decides such a one, so it comes from a log
     /// that is damaged or foreign. The record must not be used any more.
     fn apply(&mut self, change: &Self::Change, seqno: SeqNo) -> Result<(), Misfit>;
+
+    /// Carries out the changes of one version, in order.
+    ///
+    /// # Errors
+    ///
+    /// If one of them does not fit; see [`apply`](Record::apply).
+    fn apply_all(&mut self, changes: &[Self::Change], seqno: SeqNo) -> Result<(), Misfit> {
+        let mut changes = changes.iter();
+        changes.try_for_each(|change| self.apply(change, seqno))
+    }
 }
 
 /// What a command comes to.

@@ -18,7 +18,7 @@ use crate::record::DataRecord;
 use crate::storage::ShardStorage;
 use crate::sweep::Sighting;
 use crate::time::ShardTime;
-use crate::upkeep::{Counters, Upkeeper};
+use crate::upkeep::{Counters, Pauses, Upkeeper};
 
 /// The shards of a store: the door to all handles.
 ///
@@ -51,6 +51,8 @@ pub(crate) struct Inner<T: ShardTime> {
     pub(crate) sightings: Mutex<ById<Sighting>>,
     /// What this process has seen of the readers of others.
     pub(crate) counters: Mutex<Counters>,
+    /// Who wants that shards are left alone.
+    pub(crate) pauses: Pauses,
     tasks: OnceLock<Vec<AbortHandle>>,
 }
 
@@ -86,7 +88,8 @@ pub struct Settings {
 /// Who compacts shards, sweeps what nobody refers to, and expires readers that have lapsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Upkeep {
-    /// A task in the background, for the shards that this process uses.
+    /// A task in the background, for the shards that this process uses. While a controller on them
+    /// only [follows](crate::collections::Collections::follow), it begins nothing.
     InBackground {
         /// How many shards it works on at a time.
         tasks_max: usize,
@@ -131,6 +134,7 @@ impl<T: ShardTime> Shards<T> {
             leases: Arc::default(),
             sightings: Mutex::default(),
             counters: Mutex::default(),
+            pauses: Pauses::default(),
             tasks: OnceLock::new(),
         };
         let inner = Arc::new(inner);

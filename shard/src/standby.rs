@@ -4,6 +4,7 @@
 mod lease;
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,13 +14,15 @@ use lowwater::{
 };
 use parking_lot::Mutex;
 use timely::PartialOrder;
-use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Interval, MissedTickBehavior};
 
 use crate::hub::{Hub, Tidings};
+use crate::id::{Epoch, ReaderId};
 use crate::record::DataRecord;
+use crate::shards::Shards;
 use crate::time::ShardTime;
+use crate::transact::Transactor;
 
 use lease::Leases;
 
@@ -37,6 +40,24 @@ pub(crate) struct StandbyStorage<T: ShardTime> {
     requests: mpsc::UnboundedSender<Request<T>>,
 }
 
+/// How a storage is put in charge.
+pub(crate) struct Promotion<T: ShardTime> {
+    /// The storage of the controller that has taken over: it has everything from then on.
+    pub(crate) driver: Box<dyn Storage<T>>,
+    pub(crate) charge: Charge,
+    /// What else has to be done, once all shards are open, and before the driver has them.
+    pub(crate) before: Before,
+}
+
+type Before = Pin<Box<dyn Future<Output = Result<(), StorageError>> + Send>>;
+
+/// Who drives the critical sinces.
+pub(crate) struct Charge {
+    pub(crate) transactor: Transactor,
+    pub(crate) reader: ReaderId,
+    pub(crate) epoch: Epoch,
+}
+
 /// To put the storage in charge.
 #[derive(Clone, Debug)]
 pub(crate) struct Promoter<T: ShardTime> {
@@ -45,28 +66,29 @@ pub(crate) struct Promoter<T: ShardTime> {
     ended: watch::Receiver<()>,
 }
 
-enum Request<T> {
+enum Request<T: ShardTime> {
     Open(OpenShards<T>),
     Downgrade(DowngradeSinces<T>),
+    LetGo(Vec<ShardId>),
     /// Leases are this long from now on.
     Lease(Duration),
     /// The storage in charge has answered what it was asked.
     Downgraded(DowngradeSinces<T>, Outcomes<T>),
-    Promote(
-        Box<dyn Storage<T>>,
-        oneshot::Sender<Result<(), StorageError>>,
-    ),
+    Promote(Promotion<T>, oneshot::Sender<Result<(), StorageError>>),
 }
 
 impl<T: ShardTime> StandbyStorage<T> {
     /// `lapsed` is told where shards can be read from whose lease has lapsed, as it does when the
     /// process was stopped for long.
     pub(crate) fn spawn(
-        runtime: &Handle,
-        hub: Arc<Hub<T>>,
+        shards: &Shards<T>,
         lease: Duration,
         lapsed: impl Fn(ShardId, &Since<T>) + Send + Sync + 'static,
     ) -> (Self, Promoter<T>) {
+        let (hub, own) = (
+            Arc::clone(&shards.inner.hub),
+            Arc::clone(&shards.inner.leases),
+        );
         let (requests, receiver) = mpsc::unbounded_channel();
         let (alive, ended) = watch::channel(());
         let promoter = Promoter {
@@ -75,15 +97,16 @@ impl<T: ShardTime> StandbyStorage<T> {
         };
         let standby = Standby {
             advances: hub.listen(),
-            leases: Leases::new(&hub, lease),
+            leases: Leases::new(&hub, own, lease),
             lapsed: Box::new(lapsed),
             hub,
             reports: None,
             driver: None,
+            renewals: every_so_often(lease / 4),
             requests: requests.downgrade(),
         };
-        runtime.spawn(async move {
-            standby.run(receiver, lease / 4).await;
+        shards.inner.runtime.spawn(async move {
+            standby.run(receiver).await;
             drop(alive);
         });
         (StandbyStorage { requests }, promoter)
@@ -99,18 +122,23 @@ impl<T: ShardTime> Storage<T> for StandbyStorage<T> {
     fn downgrade(&mut self, request: DowngradeSinces<T>) {
         drop(self.requests.send(Request::Downgrade(request)));
     }
+
+    fn let_go(&mut self, shards: Vec<ShardId>) {
+        drop(self.requests.send(Request::LetGo(shards)));
+    }
 }
 
 impl<T: ShardTime> Promoter<T> {
-    /// From now on `driver` has everything: the storage of the controller that has taken over.
+    /// From now on the driver has everything.
     ///
     /// # Errors
     ///
-    /// If not all shards could be opened; then everything is as before.
-    pub(crate) async fn promote(&self, driver: Box<dyn Storage<T>>) -> Result<(), StorageError> {
+    /// If not all shards could be opened, or what has to be done before was not; then everything is
+    /// as before. Ask again, with a driver of the same controller or of another one.
+    pub(crate) async fn promote(&self, promotion: Promotion<T>) -> Result<(), StorageError> {
         let (answer, coming) = oneshot::channel();
         let requests = self.requests.upgrade().ok_or_else(ended)?;
-        let sent = requests.send(Request::Promote(driver, answer));
+        let sent = requests.send(Request::Promote(promotion, answer));
         sent.map_err(|_| ended())?;
         drop(requests);
         coming.await.unwrap_or_else(|_| Err(ended()))
@@ -157,38 +185,50 @@ struct Standby<T: ShardTime> {
     /// Where the engine hears of uppers, once it has opened a shard.
     reports: Option<StorageReports<T>>,
     /// In charge, if that is so.
-    driver: Option<Box<dyn Storage<T>>>,
+    driver: Option<(Box<dyn Storage<T>>, Charge)>,
+    renewals: Interval,
     requests: mpsc::WeakUnboundedSender<Request<T>>,
 }
 
 impl<T: ShardTime> Standby<T> {
-    async fn run(mut self, mut requests: mpsc::UnboundedReceiver<Request<T>>, every: Duration) {
-        let mut renewals = every_so_often(every);
+    async fn run(mut self, mut requests: mpsc::UnboundedReceiver<Request<T>>) {
         loop {
-            tokio::select! {
+            // Leases come first, however much is asked for; and what is asked for keeps nobody from
+            // hearing of uppers.
+            let request = tokio::select! {
                 biased;
-                request = requests.recv() => match request {
-                    Some(Request::Open(request)) => self.open(request).await,
-                    Some(Request::Downgrade(request)) => self.downgrade(request).await,
-                    Some(Request::Lease(lease)) => {
-                        self.leases.change(lease);
-                        // Those that are there keep their length.
-                        if lease / 4 < renewals.period() {
-                            renewals = every_so_often(lease / 4);
-                        }
+                _ = self.renewals.tick() => {
+                    self.renew().await;
+                    continue;
+                }
+                next = next(&mut requests, &self.advances) => match next {
+                    Next::Request(request) => request,
+                    Next::Advances(advances) => {
+                        self.report(advances);
+                        continue;
                     }
-                    Some(Request::Downgraded(request, outcomes)) => {
-                        self.downgraded(request, outcomes).await;
-                    }
-                    Some(Request::Promote(driver, answer)) => {
-                        let promoted = self.promote(driver).await;
-                        // Nobody may wait for it any more.
-                        let _ = answer.send(promoted);
-                    }
-                    None => break,
+                    Next::End => break,
                 },
-                _ = renewals.tick() => self.leases.renew().await,
-                advances = self.advances.next() => self.report(advances),
+            };
+            match request {
+                Request::Open(request) => self.open(request).await,
+                Request::Downgrade(request) => self.downgrade(request).await,
+                Request::LetGo(shards) => drop(self.leases.leave(&shards).await),
+                Request::Lease(lease) => {
+                    self.leases.change(lease);
+                    // Those that are there keep their length.
+                    if lease / 4 < self.renewals.period() {
+                        self.renewals = every_so_often(lease / 4);
+                    }
+                }
+                Request::Downgraded(request, outcomes) => {
+                    self.downgraded(request, outcomes).await;
+                }
+                Request::Promote(promotion, answer) => {
+                    let promoted = self.promote(promotion).await;
+                    // Nobody may wait for it any more.
+                    let _ = answer.send(promoted);
+                }
             }
             self.report_lapsed();
         }
@@ -196,9 +236,20 @@ impl<T: ShardTime> Standby<T> {
         self.leases.leave_all().await;
     }
 
+    /// Renews the leases; those that are needed no more are given back.
+    async fn renew(&mut self) {
+        self.leases.renew().await;
+        if let Some((_, charge)) = &self.driver {
+            self.leases.settle(charge).await;
+        }
+        // However long it took, what is asked for has its turn before the next time.
+        self.renewals.reset();
+        self.report_lapsed();
+    }
+
     async fn open(&mut self, request: OpenShards<T>) {
         self.reports = Some(request.reports().clone());
-        if let Some(driver) = &mut self.driver {
+        if let Some((driver, _)) = &mut self.driver {
             return driver.open(request);
         }
         let shards = request.shards().iter();
@@ -225,7 +276,7 @@ impl<T: ShardTime> Standby<T> {
     }
 
     async fn downgrade(&mut self, request: DowngradeSinces<T>) {
-        let Some(driver) = &mut self.driver else {
+        let Some((driver, _)) = &mut self.driver else {
             let outcomes = self.leases.downgrade(request.wishes()).await;
             return answer(request, outcomes);
         };
@@ -270,17 +321,47 @@ impl<T: ShardTime> Standby<T> {
 
     /// Opens all shards once more, as the controller. The leases stay until what is planned has
     /// reached the critical sinces.
-    async fn promote(&mut self, mut driver: Box<dyn Storage<T>>) -> Result<(), StorageError> {
-        let (shards, reports) = (self.leases.shards(), self.reports.clone());
-        if let Some(engine) = reports.filter(|_| !shards.is_empty()) {
+    async fn promote(&mut self, promotion: Promotion<T>) -> Result<(), StorageError> {
+        let Promotion {
+            mut driver,
+            charge,
+            before,
+        } = promotion;
+        let mut uppers = Vec::new();
+        // Also where there are no shards: so the driver knows whom to tell that it was overtaken.
+        if let Some(engine) = self.reports.clone() {
             let (answer, coming) = oneshot::channel();
-            driver.open(OpenShards::new(0, shards, forward(engine, answer)));
-            let outcomes = coming.await.map_err(|_| ended())?;
-            let mut outcomes = outcomes.into_iter();
-            outcomes.try_for_each(|(_, outcome)| outcome.map(drop))?;
+            driver.open(OpenShards::new(
+                0,
+                self.leases.shards(),
+                forward(engine, answer),
+            ));
+            let outcomes = self.keep_leases(coming).await;
+            for (shard, outcome) in outcomes.map_err(|_| ended())? {
+                uppers.push((shard, outcome?.upper));
+            }
         }
-        self.driver = Some(driver);
+        self.keep_leases(before).await?;
+        self.leases.settle(&charge).await;
+        self.driver = Some((driver, charge));
+        if let Some(engine) = &self.reports {
+            // What was written meanwhile is told by nobody else: the driver tells what comes later.
+            engine.uppers_advanced(uppers);
+        }
         Ok(())
+    }
+
+    /// Renews the leases while something takes its time.
+    async fn keep_leases<X>(&mut self, work: impl Future<Output = X>) -> X {
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut work => return done,
+                _ = self.renewals.tick() => {}
+            }
+            self.renew().await;
+        }
     }
 
     /// Tells the engine what it has lost.
@@ -301,6 +382,24 @@ impl<T: ShardTime> Standby<T> {
             let mine = advances.filter(|(shard, _)| self.leases.has(*shard));
             reports.uppers_advanced(mine.collect());
         }
+    }
+}
+
+enum Next<T: ShardTime> {
+    Request(Request<T>),
+    Advances(BTreeMap<ShardId, Upper<T>>),
+    /// The engine has ended.
+    End,
+}
+
+/// What comes next; where there is both, either.
+async fn next<T: ShardTime>(
+    requests: &mut mpsc::UnboundedReceiver<Request<T>>,
+    advances: &Tidings<Upper<T>>,
+) -> Next<T> {
+    tokio::select! {
+        request = requests.recv() => request.map_or(Next::End, Next::Request),
+        advances = advances.next() => Next::Advances(advances),
     }
 }
 
@@ -336,3 +435,6 @@ fn answer<T>(request: DowngradeSinces<T>, mut outcomes: Outcomes<T>) {
         outcome.unwrap_or_else(|| Err(not_opened()))
     });
 }
+
+#[cfg(test)]
+mod tests;

@@ -78,6 +78,7 @@ impl<T: ShardTime> ShardStorage<T> {
             epoch: fence.epoch,
             shards: BTreeMap::new(),
             reports: None,
+            fenced_by: None,
         };
         runtime.spawn(controller.run(receiver));
         ShardStorage { requests }
@@ -112,6 +113,8 @@ struct Controller<T: ShardTime> {
     shards: BTreeMap<ShardId, Box<Opened<T>>>,
     /// Where the engine hears of what it has not asked for, once it has opened a shard.
     reports: Option<StorageReports<T>>,
+    /// Who has taken over, as the herald said.
+    fenced_by: Option<Epoch>,
 }
 
 struct Opened<T: ShardTime> {
@@ -129,7 +132,8 @@ impl<T: ShardTime> Controller<T> {
                     Some(Request::Open(request)) => self.open(request).await,
                     Some(Request::Downgrade(request)) => self.downgrade(request).await,
                     Some(Request::Fenced(by)) => {
-                        self.reports.iter().for_each(|reports| reports.fenced(by));
+                        self.fenced_by = Some(by);
+                        self.tell_fenced();
                     }
                     None => return,
                 },
@@ -146,6 +150,8 @@ impl<T: ShardTime> Controller<T> {
             reports: request.reports().clone(),
         };
         self.reports = Some(request.reports().clone());
+        // Nobody could be told before.
+        self.tell_fenced();
         let mut shards: Vec<Opened<T>> = request.shards().iter().map(new).collect();
         let outcomes = match self.open_all(&mut shards).await {
             Ok(opened) => request.shards().iter().copied().zip(opened).collect(),
@@ -218,6 +224,13 @@ impl<T: ShardTime> Controller<T> {
         }
         let mut outcomes = outcomes.into_iter();
         request.answer(|_| outcomes.next().expect("there is one for each wish"));
+    }
+
+    /// Tells the engine who has taken over, if anybody has, and it can be told.
+    fn tell_fenced(&self) {
+        if let (Some(reports), Some(by)) = (&self.reports, self.fenced_by) {
+            reports.fenced(by);
+        }
     }
 
     /// Tells the engine which of its shards were written, and how far.

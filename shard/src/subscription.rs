@@ -9,7 +9,7 @@ use timely::progress::Antichain;
 use crate::parts::PartError;
 use crate::reader::{ReadError, Reader};
 use crate::record::DataRecord;
-use crate::snapshot::{Source, latest_schema, read_all, settle, sources_of};
+use crate::snapshot::{SnapshotError, Source, latest_schema, read_all, settle, sources_of};
 use crate::time::ShardTime;
 use crate::updates::Updates;
 
@@ -100,11 +100,23 @@ impl<T: ShardTime> Subscription<T> {
             let data = shard.data.lock().await;
             let record = data.record();
             let upper = record.upper().clone();
+            if !self.is_as_far(&upper, known) {
+                // Somebody has found the log damaged; what is wrong with it shows when it is read.
+                drop(data);
+                inner.hub.refresh_one::<DataRecord<T>>(shard).await?;
+                continue;
+            }
             let Some(sources) = self.sources(record, known) else {
                 drop(data);
-                // Compacted further than the lease lets: either it is gone, or it has just moved.
+                // Compacted further than the lease lets, or given up: either it is gone, or it has
+                // just moved.
                 inner.renew(vec![Arc::clone(&self.reader.lease)]).await?;
                 self.reader.check().await?;
+                let since = self.reader.since();
+                if since.is_gone() {
+                    let refusal = SnapshotError::TooEarly { since, upper };
+                    return Err(ReadError::Snapshot(refusal));
+                }
                 continue;
             };
             let schema = latest_schema(record);
@@ -129,8 +141,21 @@ impl<T: ShardTime> Subscription<T> {
         Err(StorageError::new(StorageErrorKind::Retry, Overtaken).into())
     }
 
-    /// Where the updates behind `known` are; `None` if they cannot be told apart any more.
+    /// Whether a record that is written up to `upper` has all that was told: one that could not be
+    /// read begins anew.
+    fn is_as_far(&self, upper: &Upper<T>, known: Option<&Upper<T>>) -> bool {
+        match known {
+            None => upper.is_past(&self.as_of),
+            Some(known) => PartialOrder::less_equal(known, upper),
+        }
+    }
+
+    /// Where the updates behind `known` are; `None` if they cannot be told apart any more, or were
+    /// given up.
     fn sources(&self, record: &DataRecord<T>, known: Option<&Upper<T>>) -> Option<Vec<Source>> {
+        if record.is_emptying() {
+            return None;
+        }
         let since = self.reader.since();
         let mut sources = Vec::new();
         for batch in record

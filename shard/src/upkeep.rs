@@ -1,5 +1,7 @@
 //! Looking after the shards that this process uses: compacting, sweeping, expiring readers.
 
+mod pause;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -8,12 +10,17 @@ use lowwater::{ShardId, StorageError};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
-use crate::compaction::{Effort, NoRefusal, trouble};
+use crate::compaction::{Effort, NoRefusal};
 use crate::hub::{ById, Shard, Tidings};
 use crate::id::ReaderId;
 use crate::record::SinceRecord;
 use crate::shards::Inner;
 use crate::time::ShardTime;
+use crate::transact::{CommandError, StoreTrouble, Transactor};
+
+use pause::Paused;
+
+pub(crate) use pause::{Pause, Pauses};
 
 /// How long what has happened to shards is gathered before they are looked at.
 const GATHER: Duration = Duration::from_millis(50);
@@ -34,6 +41,8 @@ pub(crate) type Counters = BTreeMap<(ShardId, ReaderId), (u64, Instant)>;
 pub(crate) struct Upkeeper<T: ShardTime> {
     inner: Weak<Inner<T>>,
     moved: Arc<Tidings<()>>,
+    /// Somebody on these shards only reads.
+    paused: Paused,
     tasks_max: usize,
     /// Those to be looked at, each once, and each before those that have come later.
     queue: VecDeque<ShardId>,
@@ -52,6 +61,7 @@ impl<T: ShardTime> Upkeeper<T> {
         let now = Instant::now();
         Upkeeper {
             moved: inner.hub.keep(),
+            paused: inner.pauses.listen(),
             tasks_max: tasks_max.max(1),
             queue: VecDeque::new(),
             queued: BTreeSet::new(),
@@ -68,6 +78,7 @@ impl<T: ShardTime> Upkeeper<T> {
     /// Until the shards go.
     pub(crate) async fn run(mut self) {
         loop {
+            self.paused.over().await;
             let wake_at = self.wake_at();
             tokio::select! {
                 biased;
@@ -77,6 +88,9 @@ impl<T: ShardTime> Upkeeper<T> {
                     self.enqueue(moved.into_keys());
                 }
                 () = tokio::time::sleep_until(wake_at) => {}
+            }
+            if self.paused.is_paused() {
+                continue;
             }
             let Some(inner) = self.inner.upgrade() else {
                 return;
@@ -148,7 +162,10 @@ impl<T: ShardTime> Upkeeper<T> {
             self.enqueue(used.iter().map(|shard| shard.id));
             for some in used.chunks(SHARDS_AT_ONCE) {
                 let some = some.iter().map(|shard| (shard.id, Arc::clone(shard)));
-                if let Err(error) = inner.expire_lapsed(some.collect()).await {
+                if let Err(error) = inner
+                    .expire_lapsed(inner.hub.transactor(), some.collect())
+                    .await
+                {
                     tracing::warn!(%error, "readers that have lapsed were not expired");
                 }
             }
@@ -179,10 +196,12 @@ impl<T: ShardTime> Inner<T> {
     /// the clock of this process.
     pub(crate) async fn expire_lapsed(
         &self,
+        transactor: &Transactor,
         shards: ById<Arc<Shard<T>>>,
-    ) -> Result<(), StorageError> {
+    ) -> Result<(), CommandError<NoRefusal>> {
         // Those that are busy are looked at the next time.
-        let (read, _) = self.hub.refresh_free::<SinceRecord<T>>(&shards).await?;
+        let read = self.hub.refresh_free::<SinceRecord<T>>(&shards).await;
+        let (read, _) = read.map_err(|error| CommandError::Store(StoreTrouble(error)))?;
         let mut commands = ById::new();
         for (id, shard) in shards {
             let lapsed = match shard.sinces.try_lock() {
@@ -195,9 +214,9 @@ impl<T: ShardTime> Inner<T> {
                 commands.insert(id, (shard, expire));
             }
         }
-        let done = self.hub.write_as(self.hub.transactor(), commands).await;
+        let done = self.hub.write_as(transactor, commands).await;
         for (shard, expired) in done {
-            let expired = expired.map_err(trouble)?;
+            let expired = expired?;
             tracing::info!(%shard, ?expired, "readers have lapsed");
         }
         Ok(())

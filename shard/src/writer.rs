@@ -90,7 +90,8 @@ impl<T: ShardTime> Writer<T> {
     ///
     /// # Errors
     ///
-    /// At once if the frontier is empty; if the runtime of the shards ends.
+    /// At once if the frontier is empty; if what is written cannot be read; if the runtime of the
+    /// shards ends.
     pub async fn wait_for_upper_past(
         &self,
         frontier: &Antichain<T>,

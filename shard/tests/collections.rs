@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "what a test does not expect fails it")]
 #![expect(clippy::print_stderr, reason = "people are told what was skipped")]
 
+mod place;
 mod collections {
     mod asking;
     mod burying;

@@ -8,14 +8,22 @@ mod appends;
 mod cancelled;
 #[path = "handles/counting.rs"]
 mod counting;
+#[path = "handles/damaged.rs"]
+mod damaged;
 #[path = "handles/disk.rs"]
 mod disk;
 #[path = "handles/history.rs"]
 mod history;
 #[path = "handles/leases.rs"]
 mod leases;
+#[path = "handles/overtaken.rs"]
+mod overtaken;
+#[path = "handles/pausing.rs"]
+mod pausing;
 #[path = "handles/snapshots.rs"]
 mod snapshots;
+#[path = "handles/stopped.rs"]
+mod stopped;
 #[path = "handles/subscriptions.rs"]
 mod subscriptions;
 #[path = "handles/sweeping.rs"]

@@ -1,10 +1,18 @@
 //! Opening stores: what is created, what is refused, what is never shown.
 
+#![expect(clippy::unwrap_used, reason = "what a test does not expect fails it")]
+
+mod place;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
+use lowwater_shard::consensus::Consensus;
 use lowwater_shard::consensus::embedded::{EmbeddedConsensus, OpenError};
-use lowwater_shard::consensus::postgres::{AddressError, PostgresConfig, PostgresConsensus};
+use lowwater_shard::consensus::postgres::{
+    AddressError, OpenExistingError, PostgresConfig, PostgresConsensus,
+};
+use place::postgres::{Postgres, run};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
@@ -115,4 +123,48 @@ fn a_store_is_opened_while_others_open_and_close_it() {
             });
         }
     });
+}
+
+#[test]
+fn a_store_that_must_exist_is_not_made_and_needs_no_right_to_make_one() {
+    let Some(store) = Postgres::new() else {
+        return;
+    };
+    // Somebody who may read, and nothing else.
+    let role = format!("reader_of_{}", store.schema());
+    let admin = |statement: String| {
+        run(async {
+            store
+                .connect()
+                .await
+                .batch_execute(&statement)
+                .await
+                .unwrap()
+        });
+    };
+    admin(format!(
+        "CREATE ROLE {role}; GRANT USAGE ON SCHEMA {} TO {role}",
+        store.schema()
+    ));
+    let address = format!("{}%20-c%20role%3D{role}", store.address());
+    let config = || PostgresConfig::new(&address).unwrap();
+    run(async {
+        // Twice: the first one has left nothing behind.
+        for _ in 0..2 {
+            let absent = PostgresConsensus::open_existing(config())
+                .await
+                .unwrap_err();
+            assert!(matches!(absent, OpenExistingError::Absent), "{absent}");
+        }
+        assert!(PostgresConsensus::open(config()).await.is_err());
+        place::open(&store.address()).await;
+    });
+    let tables = format!("ALL TABLES IN SCHEMA {}", store.schema());
+    admin(format!("GRANT SELECT ON {tables} TO {role}"));
+    run(async {
+        let opened = PostgresConsensus::open_existing(config()).await.unwrap();
+        assert_eq!(opened.list(None, 7).await.unwrap(), []);
+        assert_eq!(opened.fence().await.unwrap(), None);
+    });
+    admin(format!("DROP OWNED BY {role}; DROP ROLE {role}"));
 }

@@ -1,6 +1,7 @@
 //! Tables on the stores.
 #![expect(clippy::unwrap_used, reason = "what a test does not expect fails it")]
 
+mod place;
 mod tables {
     mod crashing;
     mod growing;

@@ -244,6 +244,7 @@ impl<I: CollectionId, T: Time> Engine<I, T> {
             match effect {
                 Effect::Answer(ticket, answer) => self.replies.answer(ticket, answer, &self.board),
                 Effect::OpenShards(batch, shards) => self.worker.open(batch, shards),
+                Effect::LetGo(shards) => self.worker.let_go(shards),
                 Effect::DowngradeSinces(wishes) => self.worker.downgrade(wishes),
                 Effect::Event(event) => {
                     tracing::warn!(?event, "event");

@@ -21,6 +21,7 @@ pub(super) struct Worker<T> {
 enum Request<T> {
     Open(OpenShards<T>),
     Downgrade(DowngradeSinces<T>),
+    LetGo(Vec<ShardId>),
 }
 
 impl<T: Time> Worker<T> {
@@ -42,6 +43,7 @@ impl<T: Time> Worker<T> {
                     match request {
                         Request::Open(request) => storage.open(request),
                         Request::Downgrade(request) => storage.downgrade(request),
+                        Request::LetGo(shards) => storage.let_go(shards),
                     }
                 }
             })?;
@@ -61,6 +63,10 @@ impl<T: Time> Worker<T> {
             wishes,
             self.reports.clone(),
         )));
+    }
+
+    pub(super) fn let_go(&self, shards: Vec<ShardId>) {
+        self.send(Request::LetGo(shards));
     }
 
     fn send(&self, request: Request<T>) {

@@ -115,8 +115,10 @@ impl<I: CollectionId, T: Time> State<I, T> {
             uppers,
             lapsed,
         } = opening;
+        let mut in_vain = Vec::new();
         for (shard, outcome) in &mut outcomes {
             let Ok(opened) = outcome else { continue };
+            in_vain.push(*shard);
             if let Some(upper) = uppers.get(shard)
                 && PartialOrder::less_equal(&opened.upper, upper)
             {
@@ -142,6 +144,11 @@ impl<I: CollectionId, T: Time> State<I, T> {
             (Some(by), _) => effects.push(fenced(ticket, by)),
             (None, Ok(batch)) => self.install(ticket, batch, outcomes, readers, effects),
             (None, Err(refusals)) => effects.push(refused(ticket, refusals)),
+        }
+        // Others may have them, or are just opening them.
+        in_vain.retain(|shard| !self.by_shard.contains_key(shard));
+        if self.fenced_by.is_none() && !in_vain.is_empty() {
+            effects.push(Effect::LetGo(in_vain));
         }
         for (key, since) in held {
             if since.is_gone() {

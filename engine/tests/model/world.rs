@@ -160,6 +160,15 @@ impl<T: TestTime> World<T> {
                     assert!(!self.is_fenced, "shards of another controller are opened");
                     self.storage.asked_to_open(batch, &shards);
                 }
+                Effect::LetGo(shards) => {
+                    assert!(!self.is_fenced, "shards of another controller are let go");
+                    for shard in shards {
+                        let shard = number_of(shard);
+                        let mut alive = self.truth.alive.values();
+                        let has = alive.any(|known| known.shard == Some(shard));
+                        assert!(!has, "{shard} is let go, and a collection has it");
+                    }
+                }
                 Effect::DowngradeSinces(wishes) => self.asked_to_downgrade(wishes),
                 Effect::Event(event) => self.events.push(super::tell::event(&event)),
                 Effect::Fenced(by) => {

@@ -7,7 +7,7 @@ use lowwater::{
 };
 use lowwater_shard::collections::{
     CollectionRefusal, CreateCollectionsError, OpenTablesError, PrepareError, PromoteError,
-    ReadCollectionError, StartError,
+    ReadCollectionError, StartError, TakeOverError,
 };
 use lowwater_shard::consensus::Fenced;
 use lowwater_shard::metadata::MetadataError;
@@ -88,17 +88,52 @@ impl EmbeddingError {
     /// Who has taken the store over, if that is what the error says.
     #[must_use]
     pub fn taken_over_by(&self) -> Option<Epoch> {
-        if let Self::Fenced(fenced) = self {
-            return Some(fenced.by?.epoch);
+        match self {
+            Self::Fenced(fenced)
+            | Self::Start(StartError::TakeOver(TakeOverError::Fenced(fenced)))
+            | Self::Promote(PromoteError::TakeOver(TakeOverError::Fenced(fenced))) => {
+                Some(fenced.by?.epoch)
+            }
+            Self::Storage(error)
+            | Self::Promote(PromoteError::Storage(error))
+            | Self::Tables(OpenTablesError::Storage(error))
+            | Self::Read(ReadCollectionError::Storage(error))
+            | Self::Create(CreateCollectionsError::Storage(error)) => taken_over_by(error),
+            Self::Create(CreateCollectionsError::Refused(refusals)) => {
+                refusals.iter().find_map(|(_, refusal)| {
+                    let CollectionRefusal::Engine(Refusal::Storage(error)) = refusal else {
+                        return None;
+                    };
+                    taken_over_by(error)
+                })
+            }
+            Self::Stopped(reason)
+            | Self::Stopping(StopError::Stopped(reason))
+            | Self::Read(ReadCollectionError::Stopped(reason))
+            | Self::Create(CreateCollectionsError::Stopped(reason)) => match reason {
+                StopReason::Fenced { by } => Some(*by),
+                StopReason::Stopped | StopReason::Panicked => None,
+            },
+            // What else an engine refuses that has stopped, it is asked for itself.
+            Self::Start(_)
+            | Self::Promote(_)
+            | Self::Metadata(_)
+            | Self::Prepare(_)
+            | Self::NothingToFollow
+            | Self::Policy(_)
+            | Self::Policies(_)
+            | Self::Tables(_)
+            | Self::Unheard(_)
+            | Self::Read(_)
+            | Self::Create(_)
+            | Self::Report(_)
+            | Self::Lookup(_)
+            | Self::Wait(_)
+            | Self::Acquire(_)
+            | Self::Clone(_)
+            | Self::Downgrade(_)
+            | Self::Stopping(_) => None,
         }
-        if let Self::Storage(error)
-        | Self::Promote(PromoteError::Storage(error))
-        | Self::Tables(OpenTablesError::Storage(error))
-        | Self::Create(CreateCollectionsError::Storage(error)) = self
-        {
-            return taken_over_by(error);
-        }
-        None
     }
 }
 
@@ -131,4 +166,54 @@ fn passes(error: &StorageError) -> bool {
         error.kind(),
         StorageErrorKind::Retry | StorageErrorKind::Reopen
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use lowwater_shard::Incarnation;
+    use lowwater_shard::consensus::Fence;
+
+    use super::*;
+
+    #[test]
+    fn whoever_is_overtaken_while_it_starts_says_by_whom() {
+        let by = Epoch::new(7);
+        let fenced = || Fenced {
+            by: Some(Fence {
+                epoch: by,
+                incarnation: Incarnation::new(1),
+            }),
+        };
+        let storage = || StorageError::new(StorageErrorKind::Fenced { by }, fenced());
+        let other = || StorageError::new(StorageErrorKind::Retry, "no answer");
+        let refused = |error| CollectionRefusal::Engine(Refusal::Storage(error));
+        let errors: [EmbeddingError; 9] = [
+            StartError::TakeOver(fenced().into()).into(),
+            PromoteError::TakeOver(fenced().into()).into(),
+            PromoteError::Storage(storage()).into(),
+            fenced().into(),
+            storage().into(),
+            OpenTablesError::Storage(storage()).into(),
+            CreateCollectionsError::Storage(storage()).into(),
+            CreateCollectionsError::Stopped(StopReason::Fenced { by }).into(),
+            CreateCollectionsError::Refused(vec![
+                (1, refused(other())),
+                (2, CollectionRefusal::NoShard),
+                (3, refused(storage())),
+            ])
+            .into(),
+        ];
+        for error in errors {
+            assert_eq!(error.taken_over_by(), Some(by), "{error:?}");
+        }
+        let others: [EmbeddingError; 4] = [
+            StartError::TakeOver(TakeOverError::Exhausted).into(),
+            other().into(),
+            CreateCollectionsError::Stopped(StopReason::Panicked).into(),
+            CreateCollectionsError::Refused(vec![(1, refused(other()))]).into(),
+        ];
+        for error in others {
+            assert_eq!(error.taken_over_by(), None, "{error:?}");
+        }
+    }
 }

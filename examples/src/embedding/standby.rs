@@ -13,7 +13,9 @@ use tokio::time::{Instant, sleep};
 
 use crate::catalog::REGISTERED;
 use crate::minute::Minute;
+use crate::signals::Progress;
 use crate::store::{Places, Store, patiently};
+use crate::trouble::ReplayError;
 
 use super::failure::may_pass_while_followed;
 use super::{Embedding, EmbeddingError, batch, create, initialize, policy, start, trouble};
@@ -29,15 +31,26 @@ const LEASE: Duration = Duration::from_secs(120);
 
 impl Embedding {
     /// Follows the collections of a store that another controller is in charge of, or none: nothing
-    /// is written there but leases. Waits a while for the collections to appear.
+    /// is written there but leases. Waits a while for the collections to appear; meanwhile `progress`
+    /// may end it.
     ///
     /// # Errors
     /// When they do not appear, the store does not answer for a while, or the engine cannot start.
-    pub fn follow(store: &Store) -> Result<Self, EmbeddingError> {
+    /// What was leased by then is given back.
+    pub fn follow(store: &Store, progress: &mut Progress<'_>) -> Result<Self, ReplayError> {
         let runtime = store.runtime().clone();
-        let collections = Collections::follow(store.shards(), start(), LEASE)?;
+        let collections = Collections::follow(store.shards(), start(), LEASE);
+        let collections = collections.map_err(EmbeddingError::from)?;
         store.figures().register(&collections);
-        let (handles, places) = runtime.block_on(appear(store, &collections))?;
+        let appeared = runtime.block_on(appear(store, &collections, progress));
+        let (handles, places) = match appeared {
+            Ok(appeared) => appeared,
+            Err(error) => {
+                // Why it has not come to anything matters more than how it stops.
+                let _ = runtime.block_on(collections.stop());
+                return Err(error);
+            }
+        };
         Ok(Self {
             collections,
             handles,
@@ -70,19 +83,24 @@ type Appeared = (Vec<Collection<u64, Minute>>, Places);
 async fn appear(
     store: &Store,
     collections: &Collections<u64, Minute>,
-) -> Result<Appeared, EmbeddingError> {
+    progress: &mut Progress<'_>,
+) -> Result<Appeared, ReplayError> {
     let give_up_at = Instant::now() + APPEAR_WITHIN;
     let mut why = None;
     loop {
-        match patiently(async || try_to_follow(store, collections).await).await? {
+        let tried = patiently(async || try_to_follow(store, collections).await).await;
+        match tried.map_err(EmbeddingError::from)? {
             Ok(appeared) => return Ok(appeared),
             Err(None) => {}
             Err(Some(error)) if may_pass_while_followed(&error) => why = Some(Box::new(error)),
-            Err(Some(error)) => return Err(error),
+            Err(Some(error)) => return Err(error.into()),
         }
         if Instant::now() >= give_up_at {
-            return Err(why.map_or(EmbeddingError::NothingToFollow, |error| *error));
+            return Err(why
+                .map_or(EmbeddingError::NothingToFollow, |error| *error)
+                .into());
         }
+        progress(0)?;
         sleep(LOOK_AGAIN).await;
     }
 }

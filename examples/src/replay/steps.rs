@@ -19,6 +19,7 @@ use crate::options::Options;
 use crate::probe::Probes;
 use crate::reader::start_of;
 use crate::sabotage::Sabotage;
+use crate::signals::Progress;
 use crate::store::{Store, StoreError};
 use crate::tally::Tally;
 use crate::trouble::ReplayError;
@@ -108,13 +109,13 @@ impl<'a> Replay<'a> {
     pub(super) fn run(
         &mut self,
         desk: Desk,
-        progress: &mut dyn FnMut(Minute),
+        progress: &mut Progress<'_>,
     ) -> Result<(), ReplayError> {
         let end = self.options.end();
         while self.now < end {
             self.tick(end.min(self.now + self.options.step))?;
             self.answer(&desk);
-            progress(self.now);
+            progress(self.now)?;
         }
         Ok(())
     }

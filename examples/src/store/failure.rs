@@ -1,5 +1,6 @@
 //! What can go wrong with a store.
 
+use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 
@@ -37,11 +38,31 @@ pub enum StoreOpenError {
         error: OpenError,
     },
     /// The database does not answer, or refuses.
-    #[error("the database cannot be opened: {0}")]
-    Database(ConsensusError),
+    #[error("the database cannot be opened: {}", cause(.0))]
+    Database(StorageError),
+    /// Only what is there can be asked.
+    #[error("there is no store in the database")]
+    NoTables,
     /// The place of the parts cannot be used.
     #[error("the parts cannot be opened: {0}")]
     Parts(PlaceError),
+}
+
+impl StoreOpenError {
+    /// Whether somebody may still make what is missing.
+    #[must_use]
+    pub fn is_absence(&self) -> bool {
+        matches!(
+            self,
+            Self::Absent(_) | Self::NoTables | Self::Parts(PlaceError::Absent(_))
+        )
+    }
+}
+
+/// What is behind the trouble, for somebody who knows already what was tried.
+fn cause(trouble: &StorageError) -> String {
+    let cause = trouble.source();
+    cause.map_or_else(|| trouble.to_string(), ToString::to_string)
 }
 
 /// The store did not do what it was asked to.

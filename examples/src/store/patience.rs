@@ -31,7 +31,11 @@ impl Patience {
     pub(crate) async fn wait(&mut self, error: StorageError) -> Result<(), StorageError> {
         let now = Instant::now();
         let over_at = *self.over_at.get_or_insert(now + PATIENCE);
-        if error.kind() == StorageErrorKind::GiveUp || now >= over_at {
+        let may_pass = match error.kind() {
+            StorageErrorKind::Retry | StorageErrorKind::Reopen => true,
+            StorageErrorKind::GiveUp | StorageErrorKind::Fenced { .. } => false,
+        };
+        if !may_pass || now >= over_at {
             return Err(error);
         }
         sleep((WAIT_MIN * (1 << self.failures.min(10))).min(WAIT_MAX)).await;
@@ -58,6 +62,8 @@ pub(crate) async fn patiently<X>(
 
 #[cfg(test)]
 mod tests {
+    use lowwater::Epoch;
+
     use super::*;
 
     fn trouble(kind: StorageErrorKind) -> StorageError {
@@ -77,9 +83,12 @@ mod tests {
         assert_eq!(done.await.unwrap(), 10);
 
         let begin = Instant::now();
-        let failed = patiently(async || Err::<(), _>(trouble(StorageErrorKind::GiveUp)));
-        assert!(failed.await.is_err());
-        assert_eq!(begin.elapsed(), Duration::ZERO);
+        let by = Epoch::new(7);
+        for kind in [StorageErrorKind::GiveUp, StorageErrorKind::Fenced { by }] {
+            let failed = patiently(async || Err::<(), _>(trouble(kind)));
+            assert_eq!(failed.await.unwrap_err().kind(), kind);
+            assert_eq!(begin.elapsed(), Duration::ZERO, "{kind:?}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

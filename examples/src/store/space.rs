@@ -54,7 +54,7 @@ impl Store {
                 patiently(async || self.shards.sweep(shard).await).await?;
             }
             if let Some(embedded) = &self.embedded {
-                embedded.shrink().await?;
+                patiently(async || embedded.shrink().await.map_err(StorageError::from)).await?;
             }
             Ok(())
         })

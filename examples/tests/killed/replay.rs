@@ -7,8 +7,10 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use lowwater_controller::ask::{Answer, ask};
 use lowwater_controller::catalog::{KEPT, Relation};
 use lowwater_controller::findings::Findings;
+use lowwater_controller::location::Location;
 use lowwater_controller::minute::{DAY, Minute};
 use lowwater_controller::options::Request;
 use lowwater_controller::oracle::Oracle;
@@ -20,6 +22,9 @@ use super::days::{DAYS, Days};
 /// How long anything may take that is waited for.
 const BOUND: Duration = Duration::from_secs(300);
 
+/// How often it is looked how far things are written.
+const LOOK: Duration = Duration::from_millis(10);
+
 /// A replay that is killed and started again.
 pub(crate) struct Replay<'a> {
     days: &'a Days,
@@ -29,6 +34,7 @@ pub(crate) struct Replay<'a> {
     /// anything to be written.
     run_at_most: Duration,
     upper: Minute,
+    hits: usize,
     over: bool,
 }
 
@@ -46,6 +52,7 @@ impl<'a> Replay<'a> {
             store,
             run_at_most: Duration::from_millis(1_000),
             upper: 0,
+            hits: 0,
             over: false,
         }
     }
@@ -70,16 +77,60 @@ impl<'a> Replay<'a> {
         Controller { child, said }
     }
 
-    /// Starts it, and kills it after a while, unless it has come to its end.
+    /// Starts it, and kills it: after a while, or when it has written some of what is left, but long
+    /// before the end.
     pub(crate) fn run_and_kill(&mut self, random: &mut fastrand::Rng) {
         let mut controller = self.start();
         let longest = u64::try_from(self.run_at_most.as_millis()).unwrap();
-        controller.wait_for(Duration::from_millis(random.u64(1..longest)));
+        let longest = match random.bool() {
+            true => Duration::from_millis(random.u64(1..longest)),
+            false => BOUND,
+        };
+        let (begin, enough) = (Instant::now(), some_more(self.upper, random));
+        while begin.elapsed() < longest && self.written() < enough && !controller.has_ended() {
+            thread::sleep(LOOK);
+        }
         if controller.has_ended() {
             controller.ends_well();
             self.over = true;
         } else {
             controller.kill();
+        }
+    }
+
+    /// How many kills have hit it while it wrote: it had written more than the one before, and there
+    /// was more to be written.
+    pub(crate) fn hits(&self) -> usize {
+        self.hits
+    }
+
+    /// Waits until some more is written than up to `written`, or it has ended. Gives up to where it
+    /// is.
+    pub(crate) fn wait_for_more(
+        &self,
+        written: Minute,
+        controller: &mut Controller,
+        random: &mut fastrand::Rng,
+    ) -> Minute {
+        let (begin, enough) = (Instant::now(), some_more(written, random));
+        loop {
+            let written = self.written();
+            if written >= enough || controller.has_ended() {
+                return written;
+            }
+            assert!(begin.elapsed() < BOUND, "no more is written than {written}");
+            thread::sleep(LOOK);
+        }
+    }
+
+    /// Up to where everything is written, as somebody sees it who only looks.
+    fn written(&self) -> Minute {
+        let Ok(store) = Store::open_to_ask(&self.location()) else {
+            return 0;
+        };
+        match ask(&store, Minute::MAX).unwrap() {
+            Answer::Refused(refused) => refused.upper.unwrap(),
+            Answer::Found(found) => panic!("{found:?} is not yet written"),
         }
     }
 
@@ -102,6 +153,8 @@ impl<'a> Replay<'a> {
         assert!(upper >= self.upper, "upper went back to {upper}");
         if upper == self.upper {
             self.run_at_most *= 2;
+        } else if upper < DAYS * DAY {
+            self.hits += 1;
         }
         self.upper = upper;
         if since < upper {
@@ -153,13 +206,30 @@ impl<'a> Replay<'a> {
         }
     }
 
+    /// Whether some process still has leases on the shards of the store, beside the controller.
+    pub(crate) fn has_leases(&self) -> bool {
+        let store = Store::open_to_ask(&self.location()).unwrap();
+        let Some(places) = store.places().unwrap() else {
+            return false;
+        };
+        let inspected = places.all().map(|shard| {
+            let inspected = store.shards().inspect(shard);
+            store.runtime().block_on(inspected).unwrap()
+        });
+        inspected.into_iter().any(|shard| !shard.leased.is_empty())
+    }
+
     fn open(&self) -> Store {
+        Store::open_to_ask(&self.location()).unwrap()
+    }
+
+    fn location(&self) -> Location {
         let args = ["controller", "ask", "--at", "0"].map(OsString::from);
         let args = args.into_iter().chain(self.store.clone());
         let Ok(Request::Ask(ask)) = Request::parse_args(args) else {
             panic!("the store has no name")
         };
-        Store::open_to_ask(&ask.location).unwrap()
+        ask.location
     }
 
     fn check_answer(&self, minute: Minute) {
@@ -184,6 +254,12 @@ impl<'a> Replay<'a> {
         let answer = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
         (output.status.code(), answer)
     }
+}
+
+/// A minute after `written`, and well before the end, so that more can follow.
+fn some_more(written: Minute, random: &mut fastrand::Rng) -> Minute {
+    let left = (DAYS * DAY).saturating_sub(written);
+    written + random.u64(1..=left / 4 + 1)
 }
 
 impl Controller {
@@ -224,10 +300,13 @@ impl Controller {
         assert_eq!(code, Some(0), "{said}");
     }
 
-    /// Waits for its end; gives its exit code, and what it has said to people.
+    /// Waits for its end; gives its exit code, and what it has said to people, but for what the
+    /// library has warned of meanwhile.
     pub(crate) fn end(mut self) -> (Option<i32>, String) {
-        let status = self.status();
-        (status.code(), self.said())
+        let (status, said) = (self.status(), self.said());
+        let lines = said.split_inclusive('\n');
+        let lines = lines.filter(|line| !line.starts_with("warning: "));
+        (status.code(), lines.collect())
     }
 
     fn status(&mut self) -> ExitStatus {

@@ -1,4 +1,5 @@
 //! A PostgreSQL server of the test's own, that can be killed.
+#![allow(dead_code, reason = "each test uses what it needs of it")]
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -81,8 +82,28 @@ impl Server {
 
     /// What the controller is told: records in this server, parts there.
     pub(crate) fn options_with(&self, blobs: OsString) -> Vec<OsString> {
-        let address = format!("postgres://postgres@127.0.0.1:{}/postgres", self.port);
+        let address = self.address("postgres", "postgres");
         vec!["--store".into(), address.into(), "--blobs".into(), blobs]
+    }
+
+    /// Where a database of it is, for somebody.
+    pub(crate) fn address(&self, user: &str, database: &str) -> String {
+        format!("postgres://{user}@127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// Has it carry out a statement, past the store. Gives what it answers.
+    pub(crate) fn sql(&self, statement: &str) -> String {
+        let answered = Command::new(self.binaries.join("psql"))
+            .args(["-qtAX", "-v", "ON_ERROR_STOP=1", "-c", statement])
+            .arg(self.address("postgres", "postgres"))
+            .output()
+            .unwrap();
+        let said = String::from_utf8(answered.stderr).unwrap();
+        assert!(answered.status.success(), "{statement}: {said}");
+        String::from_utf8(answered.stdout)
+            .unwrap()
+            .trim()
+            .to_owned()
     }
 
     /// Kills the server as if the machine had: without a word.
@@ -148,7 +169,7 @@ fn binaries() -> Option<PathBuf> {
         .filter_map(|version| version.parse::<u32>().ok())
         .max()?;
     let binaries = PathBuf::from(format!("/usr/lib/postgresql/{latest}/bin"));
-    let all = ["initdb", "postgres", "pg_isready"];
+    let all = ["initdb", "postgres", "pg_isready", "psql"];
     all.iter()
         .all(|name| binaries.join(name).is_file())
         .then_some(binaries)

@@ -122,6 +122,74 @@ fn a_controller_that_was_stopped_meanwhile_finds_itself_replaced_and_writes_noth
 }
 
 #[test]
+fn whoever_is_to_take_the_place_of_one_that_is_gone_does_so() {
+    on_each(|_, replay| {
+        let old = replay.start();
+        replay.wait_until_something_is_written();
+        old.kill();
+        // It will never be written that far by the old one.
+        let at = (DAYS * DAY).to_string();
+        let new = replay.start_with(&["--promote", "--promote-at", &at, "--silence", "1"]);
+        has_gone_on(new);
+        replay.check_the_end(&mut random());
+    });
+}
+
+#[test]
+fn however_whoever_only_reads_ends_its_leases_are_given_back() {
+    on_each(|_, replay| {
+        let old = replay.start();
+        replay.wait_until_something_is_written();
+        old.kill();
+        // Nobody writes any more.
+        let (code, said) = replay.start_with(&["--read-only", "--silence", "1"]).end();
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains("nobody is in charge"), "{said}");
+        assert!(!replay.has_leases());
+
+        for (signal, number) in [("INT", 2), ("TERM", 15)] {
+            for role in ["--read-only", "--promote"] {
+                let at = (DAYS * DAY).to_string();
+                let promote_at = ["--promote-at", &at];
+                let more = if role == "--promote" {
+                    &promote_at[..]
+                } else {
+                    &[]
+                };
+                let mut follower = replay.start_with(&[&[role], more].concat());
+                let begin = Instant::now();
+                while !replay.has_leases() {
+                    assert!(begin.elapsed() < BOUND && !follower.has_ended());
+                }
+                follower.signal(signal);
+                let (code, said) = follower.end();
+                assert_eq!(code, Some(128 + number), "{said}");
+                assert_eq!(said, format!("Stopped by SIG{signal}\n"));
+                assert!(!replay.has_leases(), "{role} {signal}");
+            }
+        }
+        replay.run_to_the_end();
+        replay.check_the_end(&mut random());
+    });
+}
+
+#[test]
+fn a_controller_that_is_asked_to_stop_stops_and_goes_on_later() {
+    on_each(|_, replay| {
+        for signal in ["INT", "TERM"] {
+            let controller = replay.start();
+            replay.wait_until_something_is_written();
+            controller.signal(signal);
+            let (code, said) = controller.end();
+            assert!(matches!(code, Some(130 | 143)), "{code:?} {said}");
+            assert_eq!(said, format!("Stopped by SIG{signal}\n"));
+        }
+        replay.run_to_the_end();
+        replay.check_the_end(&mut random());
+    });
+}
+
+#[test]
 fn where_there_is_nothing_to_follow_that_is_said() {
     let (days, folder) = (Days::new(), tempfile::tempdir().unwrap());
     let store = folder.path().join("store");

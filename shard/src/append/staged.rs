@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use lowwater::{StorageError, Upper};
-use tokio::task::JoinSet;
+use lowwater::{StorageError, StorageErrorKind, Upper};
+use tokio::task::{JoinError, JoinSet};
 
-use crate::hub::Shard;
+use crate::hub::{ById, Shard, Stopped};
 use crate::id::{SchemaId, SeqNo};
 use crate::inline;
 use crate::parts::Parts;
@@ -19,7 +19,7 @@ use crate::snapshot::away;
 use crate::time::ShardTime;
 use crate::updates::{Updates, UpdatesError};
 
-use super::{AppendError, Pending, Refusal};
+use super::{AppendError, ByPlace, Outcome, Pending, Refusal};
 
 /// One whose updates are encoded, and stored if they are large.
 pub(super) struct Staged<T: ShardTime> {
@@ -28,31 +28,51 @@ pub(super) struct Staged<T: ShardTime> {
 }
 
 impl<T: ShardTime> Inner<T> {
+    /// Encodes and stores the updates, those of each shard by themselves. Where that fails, that is
+    /// the outcome.
     pub(super) async fn stage_all(
         self: &Arc<Self>,
         pending: Vec<Pending<T>>,
-    ) -> Vec<(Pending<T>, Result<Vec<Content>, AppendError<T>>)> {
-        let mut staged = Vec::with_capacity(pending.len());
+        outcomes: &mut ByPlace<Outcome<T>>,
+    ) -> ById<Staged<T>> {
+        let mut written = Vec::with_capacity(pending.len());
         let mut writing = JoinSet::new();
+        // Kept here as well: a task that is cancelled does not give back what it was given.
+        let mut places = Vec::new();
         for pending in pending {
             let (updates, schema) = (&pending.updates, &pending.schema);
             match self.inline(updates, schema) {
-                Some(contents) => staged.push((pending, contents.map_err(AppendError::from))),
+                Some(contents) => written.push((pending, contents.map_err(AppendError::from))),
                 None => {
+                    let at = pending.at;
                     let inner = Arc::clone(self);
                     let write = async move {
                         let mut pending = pending;
                         let contents = inner.store_sorted(&mut pending).await;
                         (pending, contents)
                     };
-                    writing.spawn_on(write, &self.runtime);
+                    let task = writing.spawn_on(write, &self.runtime).id();
+                    places.push((task, at));
                 }
             }
         }
-        while let Some(written) = writing.join_next().await {
-            // Only a runtime that has gone cancels it, and then nobody waits here.
-            if let Ok(written) = written {
-                staged.push(written);
+        while let Some(done) = writing.join_next().await {
+            match done {
+                Ok(done) => written.push(done),
+                Err(lost) => {
+                    let place = places.iter().find(|(task, _)| *task == lost.id());
+                    let (_, at) = place.expect("it is one of those that were begun");
+                    outcomes.insert(*at, Err(never_written(lost).into()));
+                }
+            }
+        }
+        let mut staged = ById::new();
+        for (pending, contents) in written {
+            match contents {
+                Ok(contents) => {
+                    staged.insert(pending.shard.id, Staged { pending, contents });
+                }
+                Err(error) => drop(outcomes.insert(pending.at, Err(error))),
             }
         }
         staged
@@ -91,6 +111,16 @@ impl<T: ShardTime> Inner<T> {
         updates: Arc<Updates<T>>,
     ) -> Result<Vec<Content>, StorageError> {
         store(&self.parts, shard, schema, updates).await
+    }
+}
+
+/// Why a part was not written whose task is gone.
+fn never_written(lost: JoinError) -> StorageError {
+    let give_up = StorageErrorKind::GiveUp;
+    if lost.is_cancelled() {
+        StorageError::new(give_up, Stopped)
+    } else {
+        StorageError::new(give_up, lost)
     }
 }
 

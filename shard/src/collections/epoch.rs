@@ -44,7 +44,15 @@ pub async fn take_over(
     store: &dyn Consensus,
     epoch: Option<Epoch>,
 ) -> Result<TakenOver, TakeOverError> {
-    let incarnation = Incarnation::random();
+    take_over_as(store, epoch, Incarnation::random()).await
+}
+
+/// The same, as this incarnation: one that was put in charge with the epoch given is so again.
+pub(super) async fn take_over_as(
+    store: &dyn Consensus,
+    epoch: Option<Epoch>,
+    incarnation: Incarnation,
+) -> Result<TakenOver, TakeOverError> {
     let mut tries = 0;
     loop {
         let previous = store.fence().await?;

@@ -190,6 +190,10 @@ impl<S: Storage<T>, T: ShardTime> Storage<T> for TableStorage<S, T> {
         }
         self.within.downgrade(request);
     }
+
+    fn let_go(&mut self, shards: Vec<ShardId>) {
+        self.within.let_go(shards);
+    }
 }
 
 #[cfg(test)]

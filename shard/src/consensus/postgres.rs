@@ -52,6 +52,17 @@ pub struct PostgresConfig {
 #[error("this is no address of a PostgreSQL database, such as postgres://user:password@host/name")]
 pub struct AddressError;
 
+/// Why a store was not opened that should have been there.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum OpenExistingError {
+    /// The database has none, or not yet.
+    #[error("there is no store in the database")]
+    Absent,
+    /// The database cannot be reached, or refuses.
+    #[error(transparent)]
+    Trouble(#[from] ConsensusError),
+}
+
 impl PostgresConfig {
     /// The database at this address: `postgres://user:password@host:port/name?option=value`, or
     /// the form with `key=value` pairs.
@@ -152,13 +163,41 @@ impl PostgresConsensus {
             Ok(session)
         };
         let session = pool.within(open).await?;
+        Ok(Self::on(pool, session))
+    }
+
+    /// Opens the store in this database if there is one, and creates nothing: who reads there needs
+    /// no right to create tables, and leaves nothing behind in a database that has no store. Else as
+    /// [`open`](PostgresConsensus::open).
+    ///
+    /// # Errors
+    ///
+    /// [`OpenExistingError::Absent`] if the search path leads to no store; if the database cannot be
+    /// reached or refuses.
+    pub async fn open_existing(config: PostgresConfig) -> Result<Self, OpenExistingError> {
+        let tls = Tls::new(&config.server)?;
+        let pool = Pool::new(config, tls);
+        let open = async {
+            let session = pool.connect().await?;
+            if !session.has_tables().await? {
+                return Ok(None);
+            }
+            session.warn_of_losses().await?;
+            Ok(Some(session))
+        };
+        let session = pool.within(open).await?;
+        let session = session.ok_or(OpenExistingError::Absent)?;
+        Ok(Self::on(pool, session))
+    }
+
+    fn on(pool: Arc<Pool>, session: Session) -> Self {
         let hints = Hints::default();
         let notifier = Notifier::spawn(Arc::clone(&pool), hints.clone());
-        Ok(PostgresConsensus {
+        PostgresConsensus {
             committer: Committer::spawn(Arc::clone(&pool), session, hints.clone(), notifier),
             pool,
             hints,
-        })
+        }
     }
 
     /// Asks on a connection of the pool, and where that fails in a way that may pass, as when it was

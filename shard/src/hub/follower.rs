@@ -111,13 +111,11 @@ impl<T: ShardTime> Follower<T> {
     async fn read(&mut self, hub: &Hub<T>, shards: &ById<Arc<Shard<T>>>) {
         // What others read and write here is waited for by nobody else: it may be stuck.
         match hub.refresh_free::<DataRecord<T>>(shards).await {
-            Ok((read, busy)) => {
+            // Those that wait for one that could not be read were told.
+            Ok((_, busy)) => {
                 if !busy.is_empty() {
                     self.unread.extend(busy);
                     self.again_in = self.again_in.max(BUSY_AGAIN);
-                }
-                for error in read.into_values().filter_map(Result::err) {
-                    tracing::error!(%error, "a shard cannot be followed any more");
                 }
             }
             Err(error) => {

@@ -9,7 +9,7 @@ use timely::progress::Antichain;
 use tokio::sync::watch;
 
 use crate::id::SeqNo;
-use crate::log::Log;
+use crate::log::{Log, LogError};
 use crate::record::{DataRecord, SinceRecord};
 use crate::time::ShardTime;
 
@@ -26,6 +26,8 @@ pub(crate) struct Shard<T: ShardTime> {
     pub(crate) data: tokio::sync::Mutex<Log<DataRecord<T>>>,
     /// How far it is written, as far as this process knows.
     upper: watch::Sender<Upper<T>>,
+    /// Why its data cannot be read, where that is so.
+    fault: watch::Sender<Option<LogError>>,
     stopped: watch::Receiver<bool>,
     /// Which versions of the data somebody in this process reads parts of, and how many do.
     reading: Arc<Mutex<BTreeMap<SeqNo, usize>>>,
@@ -34,7 +36,7 @@ pub(crate) struct Shard<T: ShardTime> {
 /// Nobody follows the store any more, for the runtime of the shards has gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the runtime of the shards has ended")]
-struct Stopped;
+pub(crate) struct Stopped;
 
 /// While it lives, this process does not delete parts that a version of the data refers to, nor
 /// those of later ones.
@@ -51,6 +53,7 @@ impl<T: ShardTime> Shard<T> {
             sinces: tokio::sync::Mutex::new(Log::new(id)),
             data: tokio::sync::Mutex::new(Log::new(id)),
             upper: watch::Sender::new(Upper::minimum()),
+            fault: watch::Sender::new(None),
             stopped,
             reading: Arc::default(),
         }
@@ -73,7 +76,18 @@ impl<T: ShardTime> Shard<T> {
         })
     }
 
-    /// Waits until it is written past `frontier`; the shard must have been read once. To drop the
+    /// Says why its data cannot be read, or that they can; true iff that is news.
+    pub(super) fn publish_fault(&self, fault: Option<&LogError>) -> bool {
+        self.fault.send_if_modified(|known| {
+            let news = known.as_ref() != fault;
+            if news {
+                *known = fault.cloned();
+            }
+            news
+        })
+    }
+
+    /// Waits until it is written past `frontier`, or cannot be read; the shard must have been read once. To drop the
     /// future does no harm.
     pub(crate) async fn written_past(
         &self,
@@ -82,7 +96,7 @@ impl<T: ShardTime> Shard<T> {
         self.written(|upper| upper.is_past(frontier)).await
     }
 
-    /// Waits until it is written further than this.
+    /// Waits until it is written further than this, or cannot be read.
     pub(crate) async fn written_beyond(&self, known: &Upper<T>) -> Result<Upper<T>, StorageError> {
         self.written(|upper| upper != known).await
     }
@@ -92,9 +106,13 @@ impl<T: ShardTime> Shard<T> {
         mut so_far: impl FnMut(&Upper<T>) -> bool,
     ) -> Result<Upper<T>, StorageError> {
         let (mut upper, mut stopped) = (self.upper.subscribe(), self.stopped.clone());
+        let mut fault = self.fault.subscribe();
         tokio::select! {
             biased;
             Ok(upper) = upper.wait_for(|upper| so_far(upper)) => Ok(upper.clone()),
+            Ok(fault) = fault.wait_for(Option::is_some) => {
+                Err(fault.clone().expect("it was waited for").into())
+            }
             _ = stopped.wait_for(|stopped| *stopped) => {
                 Err(StorageError::new(StorageErrorKind::GiveUp, Stopped))
             }
@@ -109,6 +127,13 @@ impl<T: ShardTime> Shard<T> {
             version,
             reading: Arc::clone(&self.reading),
         }
+    }
+
+    /// The oldest version that somebody in this process reads parts of, or will from now on.
+    pub(crate) fn reads_from(&self, log: &Log<DataRecord<T>>) -> SeqNo {
+        let seen = log.seen().unwrap_or(SeqNo::FIRST);
+        self.oldest_reading()
+            .map_or(seen, |oldest| oldest.min(seen))
     }
 
     /// The oldest version that somebody in this process reads parts of.

@@ -33,6 +33,11 @@ impl Folder {
     /// Opens the folder, and creates it where it is not there, for its owner alone.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         folder::create(path, OWNER_ALONE)?;
+        Self::open_existing(path)
+    }
+
+    /// Opens the folder, which must be there.
+    pub(super) fn open_existing(path: &Path) -> io::Result<Self> {
         if !fs::metadata(path)?.is_dir() {
             return Err(io::ErrorKind::NotADirectory.into());
         }

@@ -20,6 +20,9 @@ pub enum PlaceError {
     /// There are only `memory`, folders, and `s3://bucket/prefix`.
     #[error("{0:?} is no place for parts: memory, a folder, or s3://bucket/prefix")]
     Unknown(String),
+    /// There is no such folder, and none was to be made.
+    #[error("there is no folder {0:?} with parts")]
+    Absent(PathBuf),
     /// The folder cannot be used.
     #[error("the folder {folder:?} cannot be used for parts: {error}")]
     Folder {
@@ -75,11 +78,30 @@ impl Parts {
     /// If the folder cannot be used.
     pub fn folder(path: impl Into<PathBuf>) -> Result<Self, PlaceError> {
         let path = path.into();
+        let folder = Folder::open(&path);
+        Self::over_folder(path, folder)
+    }
+
+    /// Parts in a folder of this machine that is there already: nothing is made, and the right to
+    /// read it is all that reading needs.
+    ///
+    /// # Errors
+    ///
+    /// [`PlaceError::Absent`] if there is none; if it cannot be used.
+    pub fn existing_folder(path: impl Into<PathBuf>) -> Result<Self, PlaceError> {
+        let path = path.into();
+        match Folder::open_existing(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(PlaceError::Absent(path)),
+            folder => Self::over_folder(path, folder),
+        }
+    }
+
+    fn over_folder(path: PathBuf, folder: io::Result<Folder>) -> Result<Self, PlaceError> {
         let unusable = |error| PlaceError::Folder {
             folder: path.clone(),
             error,
         };
-        let folder = Folder::open(&path).map_err(unusable)?;
+        let folder = folder.map_err(unusable)?;
         let store = LocalFileSystem::new_with_prefix(folder.root());
         let store = store.map_err(|error| unusable(io::Error::other(error)))?;
         Ok(Parts {

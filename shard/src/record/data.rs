@@ -316,13 +316,10 @@ impl<T: Time> DataRecord<T> {
     }
 
     /// The parts that may be deleted, given the [oldest version that is still
-    /// read](super::SinceRecord::oldest_read). Ask for that before, so that who registers in
-    /// between finds a version that does not refer to them.
+    /// read](super::SinceRecord::oldest_read). Ask for that once this record was read, and not
+    /// before, so that who registers later finds a version that does not refer to them.
     pub fn deletable(&self, oldest_read: Option<SeqNo>) -> Vec<PartName> {
-        let unread =
-            |garbage: &&Garbage| oldest_read.is_none_or(|oldest| garbage.since_version <= oldest);
-        let garbage = self.garbage.iter().filter(unread);
-        garbage.map(Garbage::name).collect()
+        deletable(&self.garbage, oldest_read)
     }
 
     fn new_batch_id(&mut self) -> Result<BatchId, Misfit> {
@@ -438,6 +435,13 @@ impl<T: Time> DataRecord<T> {
         self.buried = true;
         Ok(())
     }
+}
+
+/// Those of these parts that may be deleted; see [`DataRecord::deletable`].
+pub(crate) fn deletable(garbage: &[Garbage], oldest_read: Option<SeqNo>) -> Vec<PartName> {
+    let unread =
+        |garbage: &&Garbage| oldest_read.is_none_or(|oldest| garbage.since_version <= oldest);
+    garbage.iter().filter(unread).map(Garbage::name).collect()
 }
 
 impl<T: Time> Record for DataRecord<T> {

@@ -120,6 +120,79 @@ impl<T: Time> SinceRecord<T> {
         Some(sinces.fold(first, |meet, since| meet.meet(since)))
     }
 
+    /// Whether it matters to the change where the since is.
+    fn is_decided_by_the_since(&self, change: &SinceChange<T>) -> bool {
+        match change {
+            SinceChange::Critical(reader, _) => !self.critical.contains_key(reader),
+            SinceChange::Leased(reader, _) => !self.leased.contains_key(reader),
+            SinceChange::Left(_) => false,
+            SinceChange::Buried => true,
+        }
+    }
+
+    /// Changes the readers; true iff the since may have to move then.
+    fn change(&mut self, change: &SinceChange<T>) -> Result<bool, Misfit> {
+        fits(!self.buried, "a tombstone changes no more")?;
+        let had_no_readers = self.has_no_readers();
+        match change {
+            SinceChange::Critical(reader, next) => {
+                let old = self.critical.get(reader);
+                let from = old.map_or(&self.since, |old| &old.since);
+                fits(
+                    PartialOrder::less_equal(from, &next.since),
+                    "a critical since goes back",
+                )?;
+                fits(
+                    old.is_none_or(|old| old.epoch <= next.epoch),
+                    "an epoch goes back",
+                )?;
+                let old = self.critical.insert(*reader, next.clone());
+                Ok(old.map_or(had_no_readers, |old| {
+                    old.since != next.since && self.is_held_by(&old.since)
+                }))
+            }
+            SinceChange::Leased(reader, next) => {
+                let old = self.leased.get(reader);
+                let from = old.map_or(&self.since, |old| &old.since);
+                fits(
+                    PartialOrder::less_equal(from, &next.since),
+                    "a leased since goes back",
+                )?;
+                fits(
+                    old.is_none_or(|old| old.renewals < next.renewals),
+                    "a lease is not renewed",
+                )?;
+                let old = self.leased.insert(*reader, next.clone());
+                Ok(old.map_or(had_no_readers, |old| {
+                    old.since != next.since && self.is_held_by(&old.since)
+                }))
+            }
+            SinceChange::Left(readers) => {
+                let mut may_move = false;
+                for reader in readers {
+                    let left = self.leased.remove(reader);
+                    let left = left.ok_or(Misfit("a reader leaves that is not there"))?;
+                    may_move |= self.is_held_by(&left.since);
+                }
+                Ok(may_move)
+            }
+            SinceChange::Buried => {
+                fits(self.since.is_gone(), "the shard can still be read")?;
+                self.critical.clear();
+                self.leased.clear();
+                self.buried = true;
+                Ok(false)
+            }
+        }
+    }
+
+    /// Whether the since is where it is by this one, alone or with others: where none of its times is
+    /// among the since's, each is beyond one that is another's, and stays so wherever it goes.
+    fn is_held_by(&self, reader: &Since<T>) -> bool {
+        let mut times = reader.frontier().iter();
+        times.any(|time| self.since.frontier().iter().any(|held| held == time))
+    }
+
     /// Moves the since to where the readers let it, once all of them have changed.
     fn advance(&mut self) {
         if let Some(meet) = self.meet() {
@@ -146,49 +219,123 @@ impl<T: Time> Record for SinceRecord<T> {
         }
     }
 
-    fn apply(&mut self, change: &SinceChange<T>, _seqno: SeqNo) -> Result<(), Misfit> {
-        fits(!self.buried, "a tombstone changes no more")?;
-        match change {
-            SinceChange::Critical(reader, next) => {
-                let old = self.critical.get(reader);
-                let from = old.map_or(&self.since, |old| &old.since);
-                fits(
-                    PartialOrder::less_equal(from, &next.since),
-                    "a critical since goes back",
-                )?;
-                fits(
-                    old.is_none_or(|old| old.epoch <= next.epoch),
-                    "an epoch goes back",
-                )?;
-                self.critical.insert(*reader, next.clone());
+    fn apply(&mut self, change: &SinceChange<T>, seqno: SeqNo) -> Result<(), Misfit> {
+        self.apply_all(std::slice::from_ref(change), seqno)
+    }
+
+    /// Looks where the since goes once for all of them: who renews a thousand leases does not look at
+    /// a thousand readers for each.
+    fn apply_all(&mut self, changes: &[SinceChange<T>], _seqno: SeqNo) -> Result<(), Misfit> {
+        let mut may_move = false;
+        for change in changes {
+            if may_move && self.is_decided_by_the_since(change) {
+                self.advance();
+                may_move = false;
             }
-            SinceChange::Leased(reader, next) => {
-                let old = self.leased.get(reader);
-                let from = old.map_or(&self.since, |old| &old.since);
-                fits(
-                    PartialOrder::less_equal(from, &next.since),
-                    "a leased since goes back",
-                )?;
-                fits(
-                    old.is_none_or(|old| old.renewals < next.renewals),
-                    "a lease is not renewed",
-                )?;
-                self.leased.insert(*reader, next.clone());
+            may_move |= self.change(change)?;
+        }
+        if may_move {
+            self.advance();
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::record::Downgraded;
+    use crate::record::testing::*;
+
+    const SECOND: ReaderId = ReaderId::new(78);
+
+    for_both_times! {
+        fn who_renews_or_moves_ahead_of_the_since_is_no_reason_to_look_at_all<T: TestTime>() {
+            let mut shard = Machine::<SinceRecord<T>>::new();
+            shard.register(LEASED);
+            shard.register(SECOND);
+            assert_eq!(shard.downgrade_leased(SECOND, &since(5)), Downgraded::Moved);
+            let may_move = |reader, to: u64| {
+                let mut record = shard.record.clone();
+                let moved = record.downgrade_leased(reader, &since(to), SeqNo::FIRST);
+                record.change(&moved.unwrap().changes[0])
+            };
+            assert_eq!(may_move(LEASED, 0), Ok(false), "it is renewed");
+            assert_eq!(may_move(SECOND, 5), Ok(false), "it is renewed");
+            assert_eq!(may_move(SECOND, 7), Ok(false), "another holds the since");
+            assert_eq!(may_move(LEASED, 7), Ok(true));
+        }
+
+        fn the_shards_since_never_goes_back<T: TestTime>() {
+            let mut shard = Machine::<SinceRecord<T>>::new();
+            shard.register(LEASED);
+            shard.downgrade_leased(LEASED, &since(5));
+            let leased = Leased {
+                since: since(4),
+                lease_ms: 1,
+                renewals: 9,
+                reads_from: SeqNo::FIRST,
+            };
+            let critical = Critical { epoch: Epoch::new(1), since: since(4) };
+            let back = [
+                SinceChange::Leased(LEASED, leased.clone()),
+                SinceChange::Leased(SECOND, leased),
+                SinceChange::Critical(SECOND, critical),
+            ];
+            for change in back {
+                let mut record = shard.record.clone();
+                assert!(record.apply(&change, SeqNo::FIRST).is_err(), "{change:?}");
             }
-            SinceChange::Left(readers) => {
-                for reader in readers {
-                    let left = self.leased.remove(reader);
-                    fits(left.is_some(), "a reader leaves that is not there")?;
+            // Nor when all have left, and others come.
+            shard.obey(|record| record.leave(LEASED));
+            assert_eq!(shard.register(SECOND), since(5));
+            assert_eq!(*shard.record.since(), since(5));
+        }
+    }
+
+    /// What a reader does: it comes if it is not there, goes, or moves on by these.
+    type Deed = (u128, Option<Vec<(u64, u64)>>);
+
+    fn deed() -> impl Strategy<Value = Deed> {
+        let times = prop::collection::vec((0..6_u64, 0..6_u64), 1..3);
+        (0..4_u128, prop::option::weighted(0.9, times))
+    }
+
+    proptest! {
+        #[test]
+        fn the_since_is_the_meet_of_all_readers_however_many_change_at_once(
+            versions in prop::collection::vec(prop::collection::vec(deed(), 1..6), 1..8),
+        ) {
+            let mut at_once = SinceRecord::<Pair>::initial();
+            let mut one_by_one = SinceRecord::<Pair>::initial();
+            for deeds in versions {
+                let mut changes = Vec::new();
+                for (reader, to) in deeds {
+                    let reader = ReaderId::new(reader);
+                    let decided = match (one_by_one.leased().get(&reader), to) {
+                        (None, _) => {
+                            let come = one_by_one.register_leased(reader, 1, SeqNo::FIRST);
+                            come.unwrap().changes
+                        }
+                        (Some(_), None) => one_by_one.leave(reader).changes,
+                        (Some(old), Some(to)) => {
+                            let to = old.since.join(&sides(&to));
+                            let moved = one_by_one.downgrade_leased(reader, &to, SeqNo::FIRST);
+                            moved.unwrap().changes
+                        }
+                    };
+                    for change in decided {
+                        one_by_one.apply(&change, SeqNo::FIRST).unwrap();
+                        changes.push(change);
+                    }
+                    let meet = one_by_one.meet();
+                    prop_assert!(meet.is_none_or(|meet| meet == *one_by_one.since()));
                 }
-            }
-            SinceChange::Buried => {
-                fits(self.since.is_gone(), "the shard can still be read")?;
-                self.critical.clear();
-                self.leased.clear();
-                self.buried = true;
+                at_once.apply_all(&changes, SeqNo::FIRST).unwrap();
+                prop_assert_eq!(&at_once, &one_by_one);
             }
         }
-        self.advance();
-        Ok(())
     }
 }

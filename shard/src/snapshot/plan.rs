@@ -63,14 +63,15 @@ impl<T: ShardTime> Inner<T> {
                 continue;
             }
             let data = shard.data.lock().await;
-            if must_be_past && !data.record().upper().is_past(as_of) {
+            if !PartialOrder::less_equal(&upper, data.record().upper()) {
                 // Somebody has found the log damaged; what is wrong with it shows when it is read.
                 drop(data);
                 self.hub.refresh_one::<DataRecord<T>>(shard).await?;
                 continue;
             }
             let sources = sources(data.record(), as_of);
-            // `None`: the since has moved on, and compaction has followed, since we looked at it.
+            // `None`: the since has moved on, and compaction or finalization has followed, since we
+            // looked at it.
             if let Some(sources) = sources {
                 let schema = latest_schema(data.record());
                 return Ok(Plan {
@@ -84,8 +85,11 @@ impl<T: ShardTime> Inner<T> {
     }
 }
 
-/// What there is to read as of a frontier; `None` if some of it was compacted too far.
+/// What there is to read as of a frontier; `None` if some of it was compacted too far, or given up.
 fn sources<T: ShardTime>(record: &DataRecord<T>, as_of: &Antichain<T>) -> Option<Vec<Source>> {
+    if record.is_emptying() {
+        return None;
+    }
     let mut sources = Vec::new();
     for batch in record
         .batches()

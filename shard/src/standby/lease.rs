@@ -1,24 +1,30 @@
 //! The leases of a process on the shards that it reads: taken, moved and renewed many at a time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
 use lowwater::{ShardId, Since, SinceWish, StorageError, StorageErrorKind};
+use timely::PartialOrder;
 
 use crate::hub::{ById, Hub, Shard};
 use crate::id::{ReaderId, SeqNo};
+use crate::lease::{Leases as OwnLeases, OwnReader};
 use crate::log::Log;
-use crate::record::{Decision, Downgraded, LeaseLost, ReaderExists, SinceChange, SinceRecord};
+use crate::record::{
+    CriticalError, Decision, Downgraded, LeaseLost, ReaderExists, SinceChange, SinceRecord,
+};
 use crate::time::ShardTime;
 use crate::transact::{CommandError, StoreTrouble, Task, Transactor};
 
-use super::{Outcomes, not_opened};
+use super::{Charge, Outcomes, not_opened};
 
 /// The leases of a process.
 pub(super) struct Leases<T: ShardTime> {
     transactor: Transactor,
+    /// Whoever looks after the shards here takes none of them for somebody else's.
+    own: Arc<OwnLeases<T>>,
     /// How long those are that are taken now.
     lease: Duration,
     leases: BTreeMap<ShardId, Lease<T>>,
@@ -30,30 +36,58 @@ pub(super) struct Leases<T: ShardTime> {
 
 /// A lease on one shard.
 struct Lease<T: ShardTime> {
-    reader: ReaderId,
+    reader: OwnReader<T>,
     log: Log<SinceRecord<T>>,
     shard: Arc<Shard<T>>,
     /// What it keeps readable.
     since: Since<T>,
+    /// What it shall keep readable: further than `since` while nobody is in charge of the shard.
+    asked: Since<T>,
 }
 
 impl<T: ShardTime> Lease<T> {
-    fn new(shard: &Arc<Shard<T>>) -> Self {
+    fn new(own: &Arc<OwnLeases<T>>, shard: &Arc<Shard<T>>) -> Self {
         Lease {
-            reader: ReaderId::random(),
+            reader: own.own(ReaderId::random()),
             log: Log::new(shard.id),
             shard: Arc::clone(shard),
             since: Since::minimum(),
+            asked: Since::minimum(),
         }
     }
+}
+
+/// Renews a lease, and moves it to where it shall be: but not while nobody is in charge of the shard,
+/// for what moves alone takes the shard's since along, and the first to open it would find that what
+/// it needs is gone. Says where the lease is then.
+fn move_on<T: ShardTime>(
+    record: &SinceRecord<T>,
+    reader: ReaderId,
+    asked: &Since<T>,
+    reads_from: SeqNo,
+) -> Decided<T, Since<T>, LeaseLost> {
+    let leased = record.leased().get(&reader).ok_or(LeaseLost { reader })?;
+    let to = match record.critical().is_empty() {
+        true => &leased.since,
+        false => asked,
+    };
+    let moved = record.downgrade_leased(reader, to, reads_from)?;
+    Ok(Decision {
+        changes: moved.changes,
+        outcome: match moved.outcome {
+            Downgraded::Moved => to.clone(),
+            Downgraded::Kept(since) => since,
+        },
+    })
 }
 
 type Decided<T, O, E> = Result<Decision<SinceChange<T>, O>, E>;
 
 impl<T: ShardTime> Leases<T> {
-    pub(super) fn new(hub: &Hub<T>, lease: Duration) -> Self {
+    pub(super) fn new(hub: &Hub<T>, own: Arc<OwnLeases<T>>, lease: Duration) -> Self {
         Leases {
             transactor: Transactor::new(Arc::clone(hub.store()), None),
+            own,
             lease,
             leases: BTreeMap::new(),
             lost: BTreeMap::new(),
@@ -88,7 +122,8 @@ impl<T: ShardTime> Leases<T> {
             self.retake_lost().await;
         }
         let (old, new): (Vec<_>, Vec<_>) = shards.values().partition(|shard| self.has(shard.id));
-        let new: Vec<Lease<T>> = new.into_iter().map(Lease::new).collect();
+        let new = new.into_iter();
+        let new = new.map(|shard| Lease::new(&self.own, shard)).collect();
         let mut outcomes = self.register(new).await;
         for shard in old {
             let lease = self.leases.get(&shard.id);
@@ -102,14 +137,14 @@ impl<T: ShardTime> Leases<T> {
         let lease_ms = u64::try_from(self.lease.as_millis()).unwrap_or(u64::MAX);
         let mut reads_from = Vec::with_capacity(new.len());
         for lease in &new {
-            let seen = lease.shard.data.lock().await.seen();
-            reads_from.push(seen.unwrap_or(SeqNo::FIRST));
+            let shard = &lease.shard;
+            reads_from.push(shard.reads_from(&*shard.data.lock().await));
         }
         let tasks = new.iter_mut().zip(reads_from);
         let tasks = tasks.map(|(lease, reads_from)| {
-            let Lease { reader, log, .. } = lease;
+            let (reader, log) = (lease.reader.reader, &mut lease.log);
             let command = move |record: &SinceRecord<T>| -> Decided<T, _, ReaderExists> {
-                record.register_leased(*reader, lease_ms, reads_from)
+                record.register_leased(reader, lease_ms, reads_from)
             };
             Task { log, command }
         });
@@ -123,6 +158,7 @@ impl<T: ShardTime> Leases<T> {
                 && !lease.log.record().is_buried()
             {
                 lease.since.clone_from(since);
+                lease.asked.clone_from(since);
                 self.leases.insert(id, lease);
             }
             outcomes.insert(id, taken);
@@ -136,60 +172,31 @@ impl<T: ShardTime> Leases<T> {
         let (gone, moved): (Vec<_>, Vec<_>) = wishes.iter().partition(|wish| wish.since.is_gone());
         let gone: Vec<ShardId> = gone.into_iter().map(|wish| wish.shard).collect();
         let mut outcomes = self.leave(&gone).await;
-        let mut asked = Vec::with_capacity(moved.len());
-        for wish in moved {
-            match self.leases.remove(&wish.shard) {
-                Some(lease) => {
-                    let seen = lease.shard.data.lock().await.seen();
-                    asked.push((wish, lease, seen.unwrap_or(SeqNo::FIRST)));
+        for wish in &moved {
+            match self.leases.get_mut(&wish.shard) {
+                Some(lease) if PartialOrder::less_equal(&lease.asked, &wish.since) => {
+                    lease.asked.clone_from(&wish.since);
                 }
+                // It does not go back.
+                Some(_) => {}
                 None if self.lost.contains_key(&wish.shard) => {
                     drop(outcomes.insert(wish.shard, Err(lapsed())));
                 }
                 None => drop(outcomes.insert(wish.shard, Err(not_opened()))),
             }
         }
-        let tasks = asked.iter_mut().map(|(wish, lease, reads_from)| {
-            let Lease { reader, log, .. } = lease;
-            let command = move |record: &SinceRecord<T>| -> Decided<T, _, LeaseLost> {
-                record.downgrade_leased(*reader, &wish.since, *reads_from)
-            };
-            Task { log, command }
-        });
-        let moved = self.transactor.carry_out_all(tasks.collect()).await;
-        for ((wish, mut lease, _), moved) in asked.into_iter().zip(moved) {
-            let outcome = match moved {
-                Ok(_) if lease.log.record().is_buried() => {
-                    self.lose(&lease);
-                    continue;
-                }
-                Ok(Downgraded::Moved) => {
-                    lease.since.clone_from(&wish.since);
-                    Ok(wish.since.clone())
-                }
-                Ok(Downgraded::Kept(since)) => Ok(since),
-                Err(CommandError::Refused(LeaseLost { .. })) => {
-                    self.lose(&lease);
-                    continue;
-                }
-                Err(error) => Err(trouble(error)),
-            };
-            self.leases.insert(wish.shard, lease);
-            outcomes.insert(wish.shard, outcome);
-        }
+        let meant: BTreeSet<ShardId> = moved.iter().map(|wish| wish.shard).collect();
+        let is_meant = |shard| meant.contains(&shard);
+        outcomes.append(&mut self.move_all_on(is_meant).await);
         outcomes.append(&mut self.retake_lost().await);
         outcomes
-    }
-
-    fn lose(&mut self, lease: &Lease<T>) {
-        let shard = Arc::clone(&lease.shard);
-        self.lost.insert(shard.id, shard);
     }
 
     /// Takes leases anew that have lapsed: from where their shards can still be read. One that cannot
     /// be taken now is tried again with the next renewal.
     async fn retake_lost(&mut self) -> Outcomes<T> {
-        let lost = self.lost.values().map(Lease::new).collect();
+        let lost = self.lost.values();
+        let lost = lost.map(|shard| Lease::new(&self.own, shard)).collect();
         let taken = self.register(lost).await;
         for (&shard, since) in &taken {
             match since {
@@ -206,30 +213,91 @@ impl<T: ShardTime> Leases<T> {
 
     /// Renews all leases, in one transaction, and takes those anew that have lapsed.
     pub(super) async fn renew(&mut self) {
-        let tasks = self.leases.values_mut().map(|lease| {
-            let Lease { reader, log, .. } = lease;
-            let command = move |record: &SinceRecord<T>| record.renew(*reader);
-            Task { log, command }
-        });
-        let renewed = self.transactor.carry_out_all(tasks.collect()).await;
-        for (lease, renewed) in self.leases.values().zip(renewed) {
-            match renewed {
-                // On a tombstone it does no harm; but nothing is left there.
-                Ok(()) if !lease.log.record().is_buried() => {}
-                Ok(()) | Err(CommandError::Refused(LeaseLost { .. })) => {
-                    self.lost.insert(lease.shard.id, Arc::clone(&lease.shard));
-                }
+        for (shard, renewed) in self.move_all_on(|_| true).await {
+            if let Err(error) = renewed {
                 // The next time comes long before the lease is over.
-                Err(error) => {
-                    let shard = lease.shard.id;
-                    tracing::warn!(%shard, %error, "a lease was not renewed");
-                }
+                tracing::warn!(%shard, %error, "a lease was not renewed");
             }
         }
-        for shard in self.lost.keys() {
-            self.leases.remove(shard);
-        }
         drop(self.retake_lost().await);
+    }
+
+    /// Renews these leases and moves them to where they shall be, all in one transaction. Says how far
+    /// what was asked for is carried out; those that have lapsed are lost, and not spoken of.
+    async fn move_all_on(&mut self, is_meant: impl Fn(ShardId) -> bool) -> Outcomes<T> {
+        let leases = self.leases.values_mut();
+        let leases = leases.filter(|lease| is_meant(lease.shard.id));
+        let tasks = leases.map(|lease| {
+            let (reader, asked) = (lease.reader.reader, &lease.asked);
+            // Who reads or writes it just now may be stuck: it is not waited for.
+            let data = lease.shard.data.try_lock();
+            let reads_from = data.map_or(SeqNo::FIRST, |log| lease.shard.reads_from(&log));
+            let command = move |record: &SinceRecord<T>| move_on(record, reader, asked, reads_from);
+            let log = &mut lease.log;
+            Task { log, command }
+        });
+        let moved = self.transactor.carry_out_all(tasks.collect()).await;
+        let leases = self.leases.values_mut();
+        let leases = leases.filter(|lease| is_meant(lease.shard.id));
+        let (mut outcomes, mut lost) = (BTreeMap::new(), Vec::new());
+        for (lease, moved) in leases.zip(moved) {
+            let shard = lease.shard.id;
+            match moved {
+                Ok(since) => {
+                    lease.since = since.clone();
+                    let is_alone = lease.log.record().critical().is_empty();
+                    // It keeps more than it has to, and follows later.
+                    let since = if is_alone { lease.asked.clone() } else { since };
+                    outcomes.insert(shard, Ok(since));
+                }
+                Err(CommandError::Refused(LeaseLost { .. })) => lost.push(shard),
+                Err(error) => drop(outcomes.insert(shard, Err(trouble(error)))),
+            }
+        }
+        for shard in lost {
+            if let Some(lease) = self.leases.remove(&shard) {
+                self.lost.insert(shard, lease.shard);
+            }
+        }
+        outcomes
+    }
+
+    /// Gives those leases back from which the critical since of the one in charge has not gone on yet:
+    /// it moves to where the lease is, in the same transaction.
+    pub(super) async fn settle(&mut self, charge: &Charge) {
+        let (reader, epoch) = (charge.reader, charge.epoch);
+        let tasks = self.leases.values_mut().map(|lease| {
+            let (mine, asked) = (lease.reader.reader, &lease.asked);
+            let command = move |record: &SinceRecord<T>| {
+                let mut moved = record.compare_and_downgrade(reader, epoch, epoch, asked)?;
+                let is_kept = match &moved.outcome {
+                    Downgraded::Moved => true,
+                    Downgraded::Kept(critical) => PartialOrder::less_equal(critical, asked),
+                };
+                if is_kept {
+                    moved.changes.extend(record.leave(mine).changes);
+                }
+                Ok::<_, CriticalError<T>>(Decision {
+                    changes: moved.changes,
+                    outcome: is_kept,
+                })
+            };
+            let log = &mut lease.log;
+            Task { log, command }
+        });
+        let settled = charge.transactor.carry_out_all(tasks.collect()).await;
+        let mut kept = Vec::new();
+        for (shard, settled) in self.leases.keys().zip(settled) {
+            match settled {
+                Ok(true) => kept.push(*shard),
+                Ok(false) => {}
+                // Asked again with the next renewal.
+                Err(error) => tracing::debug!(%shard, %error, "a lease is kept for now"),
+            }
+        }
+        for shard in kept {
+            self.leases.remove(&shard);
+        }
     }
 
     /// Gives leases back.
@@ -240,9 +308,9 @@ impl<T: ShardTime> Leases<T> {
         let leases = shards.iter().filter_map(|shard| self.leases.remove(shard));
         let mut leases: Vec<Lease<T>> = leases.collect();
         let tasks = leases.iter_mut().map(|lease| {
-            let Lease { reader, log, .. } = lease;
+            let (reader, log) = (lease.reader.reader, &mut lease.log);
             let command = move |record: &SinceRecord<T>| -> Decided<T, _, LeaseLost> {
-                Ok(record.leave(*reader))
+                Ok(record.leave(reader))
             };
             Task { log, command }
         });

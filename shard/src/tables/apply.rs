@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use lowwater::{ShardId, Since, Upper};
+use timely::PartialOrder;
 use timely::progress::Antichain;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -203,8 +204,9 @@ async fn followed<T: TableTime>(
         return Ok(());
     };
     let mut cache = inner.cache.lock().await;
-    // What this process has written itself need not be read.
-    if *cache.upper().frontier() == known {
+    // What this process has written itself need not be read. What could not be taken in has to be
+    // read from the beginning.
+    if PartialOrder::less_equal(cache.upper().frontier(), &known) {
         inner.catch_up(&mut cache).await?;
     }
     Ok(())

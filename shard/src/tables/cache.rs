@@ -109,10 +109,13 @@ impl<T: TableTime> Cache<T> {
         Ok(())
     }
 
-    /// True iff nothing was written to this registered table from `from` on, for sure.
+    /// True iff nothing was written to this registered table from `from` on, for sure. Before it was
+    /// registered, others may have: what they did is not seen here.
     pub(super) fn is_quiet(&self, table: ShardId, from: &Upper<T>) -> bool {
         let seen = PartialOrder::less_equal(&self.seen_from, from);
+        let registered = self.state.registered_at(table);
         let written = self.written.get(&table);
-        seen && self.state.is_registered(table) && written.is_none_or(|at| from.is_complete_at(at))
+        seen && registered.is_some_and(|at| from.is_complete_at(at))
+            && written.is_none_or(|at| from.is_complete_at(at))
     }
 }

@@ -19,7 +19,7 @@ use crate::inline::{self, InlineError};
 use crate::schema::{Column, ColumnKind, Schema};
 use crate::updates::{Updates, UpdatesError};
 
-use super::row::TxnsRow;
+use super::row::{PAYLOADS_BYTES_MAX, TxnsRow};
 use super::time::TableTime;
 
 const REGISTERED: i32 = 1;
@@ -27,9 +27,6 @@ const FORGOTTEN: i32 = 2;
 const WRITTEN: i32 = 3;
 
 const PAYLOAD_FORM: u8 = 1;
-
-/// How much of payloads one append may carry: what a column of bytes can hold, with room to spare.
-const PAYLOADS_BYTES_MAX: usize = 1 << 30;
 
 /// Bytes in the txns shard that mean nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

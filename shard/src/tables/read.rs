@@ -20,6 +20,8 @@ pub(super) struct View<T> {
     pub(super) upper: Option<Upper<T>>,
     /// What may not be in its own shard.
     pub(super) writes: Vec<(T, Bytes)>,
+    /// Transactions can write to it.
+    pub(super) is_registered: bool,
     /// Nothing was written to it lately.
     pub(super) is_quiet: bool,
 }
@@ -88,10 +90,12 @@ impl<T: TableTime> Tables<T> {
         loop {
             let mut uppers = inner.uppers();
             let known = uppers.borrow_and_update().clone();
-            match &inner.view(table, known).await.upper {
+            let view = inner.view(table, known).await;
+            match &view.upper {
                 Some(upper) if upper.is_past(&past) => return Ok(true),
-                Some(_) => inner.changed(&mut uppers).await?,
-                None => {
+                Some(_) if view.is_registered => inner.changed(&mut uppers).await?,
+                // Whether it has left as far as it must may be known to others only.
+                Some(_) | None => {
                     let mut heads = inner.store.heads(vec![table]).await?;
                     let head = heads.remove(&table).transpose()?;
                     if head.is_some_and(|head| head.upper.is_past(&past)) {
@@ -138,6 +142,7 @@ impl<T: TableTime> Inner<T> {
         View {
             upper: cache.state.logical_upper(table),
             writes: writes.unwrap_or_default(),
+            is_registered: cache.state.is_registered(table),
             is_quiet: cache.is_quiet(table, &from),
         }
     }

@@ -3,6 +3,9 @@
 use bytes::Bytes;
 use lowwater::ShardId;
 
+/// How much of payloads one append may carry: what a column of bytes can hold, with room to spare.
+pub(super) const PAYLOADS_BYTES_MAX: usize = 1 << 30;
+
 /// What a row of the txns shard says, for as long as it is there.
 ///
 /// It carries its time itself: the time of an update is advanced when the shard is compacted.
@@ -15,7 +18,8 @@ pub enum TxnsRow<T> {
         /// Since when.
         at: T,
     },
-    /// The shard is no table after this time. Taken away when its own shard is written past it.
+    /// The shard is no table after this time. Taken away when its own shard is written past it, and
+    /// at the latest when it is forgotten once more: a table has one such row at most.
     Forgotten {
         /// The shard.
         table: ShardId,

@@ -207,15 +207,22 @@ impl<T: TableTime> TxnsState<T> {
         table.registered.is_some() || awaited.any(|at| self.unapplied.contains(&(at.clone(), id)))
     }
 
-    /// How far a table is written, wherever the data are. `None` if the shard is no table: then its
-    /// own upper says it.
-    pub fn logical_upper(&self, table: ShardId) -> Option<Upper<T>> {
-        let table = self.tables.get(&table)?;
+    /// How far a table is written, wherever the data are. `None` if the shard is no table, and is not
+    /// known to lag behind as one that was: then its own upper says it.
+    pub fn logical_upper(&self, id: ShardId) -> Option<Upper<T>> {
+        let table = self.tables.get(&id)?;
         match (&table.registered, &table.forgotten) {
             (Some(_), _) => Some(self.upper.clone()),
-            (None, Some(at)) => Some(upper_after(at)),
-            (None, None) => None,
+            (None, Some(at)) if self.is_leaving(id) => Some(upper_after(at)),
+            (None, _) => None,
         }
+    }
+
+    /// True iff the table was forgotten, and its own shard is not known to be written past that.
+    pub(super) fn is_leaving(&self, id: ShardId) -> bool {
+        let table = self.tables.get(&id);
+        let forgotten = table.and_then(|table| table.forgotten.clone());
+        forgotten.is_some_and(|at| self.unapplied.contains(&(at, id)))
     }
 
     /// The time of the oldest write or forgetting that is not known to be applied.

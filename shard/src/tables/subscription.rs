@@ -92,8 +92,9 @@ impl<T: TableTime> Subscription<T> {
                     }
                     return self.between(from, reached, upper, &view.writes).await;
                 }
-                Some(_) => inner.changed(&mut uppers).await?,
-                None => {
+                Some(_) if view.is_registered => inner.changed(&mut uppers).await?,
+                // Whether it has left as far as it must may be known to others only.
+                Some(_) | None => {
                     let mut heads = inner.store.heads(vec![self.table]).await?;
                     let head = heads.remove(&self.table).transpose()?;
                     let upper = head.map(|head| head.upper);

@@ -25,8 +25,10 @@ use crate::id::{Epoch, Incarnation};
 use crate::schema::{Column, ColumnKind, Schema};
 use crate::updates::Updates;
 
+use super::cache::Cache;
 use super::handle::Mode;
 use super::memory::MemoryTables;
+use super::store::{TableAppend, TableStore};
 use super::*;
 
 const TXNS: ShardId = ShardId::new(100);
@@ -82,6 +84,26 @@ async fn registered(store: &MemoryTables<u64>, mode: Mode) -> Tables<u64> {
     let both = [(A, schema()), (B, schema())];
     assert_eq!(tables.register(&1, &both).await.unwrap(), Upper::at(2));
     tables
+}
+
+/// What somebody appends who does not know of transactions: values, each at its time.
+async fn append(
+    store: &MemoryTables<u64>,
+    shard: ShardId,
+    lower: u64,
+    upper: u64,
+    values: &[(i64, u64)],
+) {
+    let (values, times): (Vec<_>, Vec<_>) = values.iter().copied().unzip();
+    let diffs = vec![1; times.len()];
+    let append = TableAppend {
+        shard,
+        schema: schema(),
+        lower: Upper::at(lower),
+        upper: Upper::at(upper),
+        updates: Updates::new(rows(&values), times, diffs).unwrap(),
+    };
+    store.append(vec![append]).await.remove(0).unwrap();
 }
 
 type Writes<'a> = &'a [(ShardId, &'a [i64])];

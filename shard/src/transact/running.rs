@@ -59,14 +59,19 @@ where
 impl<R: Format, F, O, E> Running<'_, R, F, O, E> {
     /// Checks that somebody else has written where an offer was stale: otherwise the log has lost
     /// versions that were read, as one does that was restored from a copy, and to go on would be to
-    /// try for ever.
+    /// try for ever. What was read of it is forgotten then: once others have written as far, their
+    /// differences would be taken for those of another record.
     pub(super) fn check_progress(&mut self) -> Result<(), LogError> {
         match self.stale_at.take() {
-            Some(seen) if seen == self.log.seen() => Err(LogError {
-                log: self.log.id(),
-                seqno: seen.unwrap_or(SeqNo::FIRST),
-                fault: LogFault::Missing,
-            }),
+            Some(seen) if seen == self.log.seen() => {
+                let id = self.log.id();
+                *self.log = Log::new(id.shard);
+                Err(LogError {
+                    log: id,
+                    seqno: seen.unwrap_or(SeqNo::FIRST),
+                    fault: LogFault::Missing,
+                })
+            }
             Some(_) | None => Ok(()),
         }
     }

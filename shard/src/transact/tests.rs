@@ -300,6 +300,18 @@ fn a_log_that_has_lost_versions_is_an_error_and_nobody_hangs() {
             panic!("{error:?}")
         };
         assert_eq!(error.fault, LogFault::Missing);
+        // What was read before is no base for what others write from there on.
+        assert_eq!(log.seen(), None);
+        for from in 1..4 {
+            restored
+                .lucky()
+                .carry_out(&mut older, append(from))
+                .await
+                .unwrap();
+        }
+        let read = restored.lucky().refresh(&mut [&mut log]).await.unwrap();
+        assert_eq!(read, [Ok(())]);
+        assert_eq!(log.record(), older.record());
     });
 }
 

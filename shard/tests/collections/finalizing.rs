@@ -8,8 +8,9 @@ use lowwater::{ShardId, Since, Upper};
 use lowwater_shard::collections::{
     Allotment, CollectionRefusal, Finalization, FinalizerStats, HeldBy, Kind, Unfinalized,
 };
-use lowwater_shard::record::SinceRecord;
-use lowwater_shard::{Epoch, Log, ReaderId, Transactor};
+use lowwater_shard::collections::{CONTROLLER, take_over};
+use lowwater_shard::record::{Blocked, SinceRecord};
+use lowwater_shard::{Epoch, FinalizeError, Log, ReaderId, SeqNo, Transactor};
 
 use super::world::*;
 
@@ -250,5 +251,40 @@ fn a_collection_that_is_dropped_before_its_catalogue_has_committed_keeps_its_sha
         while !controller.sinces(shard).await.since().is_gone() {
             assert!(began.elapsed() < WITHIN);
         }
+    }));
+}
+
+#[test]
+fn whoever_finalizes_and_was_overtaken_expires_nobody() {
+    run(on_each(|store| async move {
+        let (id, dead) = (ShardId::new(77), ReaderId::new(7));
+        let writer = Transactor::new(Arc::clone(&store), None);
+        let mut log = Log::<SinceRecord<u64>>::new(id);
+        let register = |record: &SinceRecord<u64>| record.register_leased(dead, 1, SeqNo::FIRST);
+        writer.carry_out(&mut log, register).await.unwrap();
+        let shards = shards(&store);
+        let older = take_over(&*store, None).await.unwrap().fence;
+        // It has seen the reader.
+        let blocked = shards.finalize(id, CONTROLLER, Some(older)).await;
+        assert!(
+            matches!(blocked, Err(FinalizeError::Blocked(Blocked::Readers(_)))),
+            "{blocked:?}"
+        );
+        let newer = take_over(&*store, None).await.unwrap().fence;
+        // The reader's lease is over.
+        let seen = Instant::now();
+        while seen.elapsed() < std::time::Duration::from_millis(5) {
+            tokio::task::yield_now().await;
+        }
+        let fenced = shards.finalize(id, CONTROLLER, Some(older)).await;
+        assert!(
+            matches!(&fenced, Err(FinalizeError::Fenced(fenced)) if fenced.by == Some(newer)),
+            "{fenced:?}"
+        );
+        writer.refresh(&mut [&mut log]).await.unwrap();
+        assert!(log.record().leased().contains_key(&dead));
+        shards.finalize(id, CONTROLLER, Some(newer)).await.unwrap();
+        writer.refresh(&mut [&mut log]).await.unwrap();
+        assert!(log.record().is_buried());
     }));
 }

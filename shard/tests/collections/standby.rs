@@ -13,8 +13,9 @@ use lowwater_shard::consensus::MemoryConsensus;
 use lowwater_shard::consensus::unreliable::{Fault, UnreliableConsensus};
 use lowwater_shard::metadata::StoredMetadata;
 use lowwater_shard::record::{DataRecord, SinceRecord};
-use lowwater_shard::{Log, LogId, Parts, ReaderId, Transactor};
+use lowwater_shard::{Log, LogId, Parts, ReaderId, SeqNo, Settings, Shards, Transactor, Upkeep};
 use timely::progress::Antichain;
+use tokio::runtime::Handle;
 
 use super::world::*;
 
@@ -26,7 +27,12 @@ pub(super) async fn follow(store: &World, lease: Duration) -> Controller {
 }
 
 async fn follow_on(store: &World, parts: &Parts, lease: Duration) -> Controller {
-    let collections = Collections::follow(&shards_on(store, parts), quick(), lease);
+    follow_with(&shards_on(store, parts), lease).await
+}
+
+async fn follow_with(shards: &Shards<u64>, lease: Duration) -> Controller {
+    let store = shards.store();
+    let collections = Collections::follow(shards, quick(), lease);
     let collections = collections.unwrap();
     let metadata = StoredMetadata::new(Arc::clone(store), None);
     collections
@@ -54,7 +60,8 @@ pub(super) async fn without_leases(store: &World) -> Vec<String> {
             reader.refresh(&mut [&mut log]).await.unwrap();
             let record = log.record();
             all.push(format!(
-                "{id} {:?} {}",
+                "{id} {:?} {:?} {}",
+                record.since(),
                 record.critical(),
                 record.is_buried()
             ));
@@ -137,6 +144,147 @@ fn a_controller_that_only_reads_writes_nothing_but_its_own_leases() {
     }));
 }
 
+/// Whoever looks after shards has had the time to, many times over, when a lease was renewed so often.
+const RENEWALS: u64 = 50;
+
+#[test]
+fn whoever_only_reads_looks_after_nothing_before_it_is_promoted() {
+    run(on_each_with_parts(|store, parts| async move {
+        let live = Controller::start_empty(&store, &parts).await;
+        live.create(&[1]).await;
+        let shard = live.shard(1);
+        for at in 0..50 {
+            live.write_rows(shard, at..at + 1).await;
+        }
+        critical(&live, shard, 40).await;
+        live.collections.stop().await.unwrap();
+        // One that has died: whoever looks after the shard expires it.
+        let dead = register(&store, shard).await;
+        let before = without_leases(&store).await;
+
+        let settings = Settings {
+            lease: SHORT,
+            part_grace: Duration::ZERO,
+            upkeep: Upkeep::InBackground { tasks_max: 2 },
+            ..Settings::default()
+        };
+        let (runtime, shared) = (Handle::current(), Arc::clone(&store));
+        let shards = Shards::new(&runtime, shared, parts.clone(), settings);
+        let follower = follow_with(&shards, SHORT).await;
+        reads(&follower, 1).await;
+        comes_true("its lease is renewed", async || {
+            let record = follower.sinces(shard).await;
+            assert!(record.leased().contains_key(&dead));
+            record.leased().values().any(|of| of.renewals > RENEWALS)
+        })
+        .await;
+        assert_eq!(without_leases(&store).await, before);
+        let held = follower.collections.acquire(&[1]).await.unwrap();
+
+        let _ = follower.collections.promote(None).await.unwrap();
+        comes_true("the dead reader is expired", async || {
+            !follower.sinces(shard).await.leased().contains_key(&dead)
+        })
+        .await;
+        comes_true("batches are merged, and parts are deleted", async || {
+            let inspection = shards.inspect(shard).await.unwrap();
+            inspection.batches < 10 && parts.list(shard).await.unwrap().len() < 10
+        })
+        .await;
+        assert_eq!(held[0].hold.check(), Ok(()));
+        assert!(follower.collections.lapsed().is_empty());
+        follower.collections.stop().await.unwrap();
+    }));
+}
+
+#[test]
+fn what_was_replaced_is_deleted_however_long_a_follower_holds() {
+    run(on_each_with_parts(|store, parts| async move {
+        let live = Controller::start_empty(&store, &parts).await;
+        live.create(&[1]).await;
+        let shard = live.shard(1);
+        live.write_rows(shard, 0..100).await;
+        critical(&live, shard, 90).await;
+        let follower = follow_on(&store, &parts, SHORT).await;
+        reads(&follower, 1).await;
+        let held = follower.collections.acquire(&[1]).await.unwrap();
+        for at in 100..130 {
+            live.write_rows(shard, at..at + 1).await;
+            live.collections.shards().compact(shard).await.unwrap();
+        }
+        comes_true("what was replaced is deleted", async || {
+            live.collections.shards().compact(shard).await.unwrap();
+            parts.list(shard).await.unwrap().len() < 4
+        })
+        .await;
+        let as_of = Antichain::from_elem(90);
+        let read = follower.collections.snapshot(1, &as_of).await.unwrap();
+        assert_eq!(values(&read).len(), 91);
+        assert_eq!(held[0].hold.check(), Ok(()));
+    }));
+}
+
+#[test]
+fn whoever_creates_in_vain_gives_its_leases_back() {
+    run(on_each(|store| async move {
+        let live = Controller::start(&store, &ids([]), &ids([])).await;
+        live.create(&[1, 2]).await;
+        let (shard, gone) = (live.shard(1), live.shard(2));
+        let follower = follow(&store, LEASE).await;
+        let _ = live.prepare(&[], &[2]).await;
+        live.collections.drop_collections(vec![2]).await.unwrap();
+        live.until(|stats| stats.succeeded == 1).await;
+        let batch = vec![new(1, Kind::Compute), new(2, Kind::Compute)];
+        let refused = follower.collections.create(None, batch).await.unwrap_err();
+        let refused = refusals(refused);
+        assert!(
+            matches!(refused[..], [(2, CollectionRefusal::Engine(Refusal::ShardGone(of)))] if of == gone),
+            "{refused:?}"
+        );
+        comes_true("the lease is given back", async || {
+            live.sinces(shard).await.leased().is_empty()
+        })
+        .await;
+        reads(&follower, 1).await;
+        assert_eq!(live.sinces(shard).await.leased().len(), 1);
+    }));
+}
+
+#[test]
+fn whoever_only_reads_moves_nothing_that_nobody_is_in_charge_of_yet() {
+    run(on_each(|store| async move {
+        let live = Controller::start(&store, &ids([]), &ids([])).await;
+        let _ = live.prepare(&[1], &[]).await;
+        let follower = follow(&store, SHORT).await;
+        reads(&follower, 1).await;
+        let shard = follower.shard(1);
+        live.write(shard, 100).await;
+        comes_true("it is read from here on", async || {
+            let frontiers = follower.collections.frontiers(&[1]).await.unwrap();
+            frontiers[0].durable_since == Since::at(90)
+        })
+        .await;
+        assert_eq!(*live.sinces(shard).await.since(), Since::minimum());
+        let batch = vec![new(1, Kind::Compute)];
+        let _ = live.collections.create(None, batch).await.unwrap();
+        comes_true("the lease follows", async || {
+            *live.sinces(shard).await.since() == Since::at(90)
+        })
+        .await;
+        assert_eq!(live.sinces(shard).await.leased().len(), 1);
+    }));
+}
+
+/// A reader that is never heard of again.
+async fn register(store: &World, shard: ShardId) -> ReaderId {
+    let dead = ReaderId::new(7);
+    let writer = Transactor::new(Arc::clone(store), None);
+    let mut log = Log::<SinceRecord<u64>>::new(shard);
+    let register = |record: &SinceRecord<u64>| record.register_leased(dead, 1, SeqNo::FIRST);
+    writer.carry_out(&mut log, register).await.unwrap();
+    dead
+}
+
 #[test]
 fn a_controller_that_only_reads_holds_what_it_reads_and_outlives_those_in_charge() {
     run(on_each(|store| async move {
@@ -207,6 +355,8 @@ fn a_controller_that_is_promoted_keeps_its_holds_and_the_older_one_ends() {
         assert_eq!(taken.previous, older.collections.fence());
         let again = follower.collections.promote(None).await.unwrap_err();
         assert!(matches!(again, PromoteError::InCharge));
+        // Where nothing is held back, the critical since takes over at once.
+        assert!(follower.sinces(other).await.leased().is_empty());
         let by = taken.fence.epoch;
         older.write(shard, 300).await;
         comes_true("the older one ends", async || {

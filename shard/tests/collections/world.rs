@@ -24,6 +24,8 @@ use lowwater_shard::{
 use tempfile::TempDir;
 use tokio::runtime::{Handle, Runtime};
 
+use crate::place::postgres::insist;
+
 pub(crate) type World = Arc<dyn Consensus>;
 
 pub(crate) const WITHIN: Duration = Duration::from_secs(60);
@@ -95,7 +97,7 @@ impl PostgresSchema {
         let (client, connection) = connected.expect("the server that was named answers");
         tokio::spawn(connection);
         let statement = format!("{what} {} {how}", self.name);
-        client.batch_execute(&statement).await.unwrap();
+        insist(&client, &statement).await;
     }
 }
 

@@ -12,11 +12,11 @@ use timely::PartialOrder;
 
 use crate::world::*;
 
-const ME: ReaderId = ReaderId::new(1);
+pub(crate) const ME: ReaderId = ReaderId::new(1);
 const EPOCH: Epoch = Epoch::new(1);
 const GRACE: Duration = Duration::from_secs(10 * 60);
 
-async fn move_critical<T: TestTime>(shards: &Shards<T>, to: Since<T>) {
+pub(crate) async fn move_critical<T: TestTime>(shards: &Shards<T>, to: Since<T>) {
     let mut critical = shards.critical(shard(), ME, EPOCH).await.unwrap();
     critical
         .compare_and_downgrade(EPOCH, EPOCH, &to)
@@ -25,7 +25,7 @@ async fn move_critical<T: TestTime>(shards: &Shards<T>, to: Since<T>) {
 }
 
 /// One row that changes at each time.
-async fn change<T: TestTime>(shards: &Shards<T>, from: u64, to: u64) {
+pub(crate) async fn change<T: TestTime>(shards: &Shards<T>, from: u64, to: u64) {
     let writer = writer(shards).await;
     for at in from..to {
         let rows = [(at as i64, T::at(at), 1), (at as i64 - 1, T::at(at), -1)];
@@ -36,7 +36,7 @@ async fn change<T: TestTime>(shards: &Shards<T>, from: u64, to: u64) {
     }
 }
 
-async fn stored(world: &World) -> usize {
+pub(crate) async fn stored(world: &World) -> usize {
     world.parts.list(shard()).await.unwrap().len()
 }
 
@@ -266,7 +266,7 @@ on_all_stores! {
     }
 }
 
-async fn fence(world: &World) -> lowwater_shard::consensus::Fence {
+pub(crate) async fn fence(world: &World) -> lowwater_shard::consensus::Fence {
     use lowwater_shard::consensus::Consensus;
     let fence = lowwater_shard::consensus::Fence {
         epoch: Epoch::new(2),

@@ -45,6 +45,23 @@ async fn a_part_is_a_file_of_the_documented_name_that_only_its_owner_can_reach()
 }
 
 #[tokio::test]
+async fn a_folder_that_must_exist_is_not_made() {
+    let (folder, parts) = in_a_folder();
+    let stored = write(&parts).await.unwrap();
+    let there = Parts::existing_folder(folder.path().join("parts")).unwrap();
+    let read = there.read(shard(), &stored, &schema()).await.unwrap();
+    assert_eq!(read, flights(0, 50));
+
+    let elsewhere = folder.path().join("elsewhere");
+    let absent = Parts::existing_folder(&elsewhere).unwrap_err();
+    assert!(matches!(absent, PlaceError::Absent(_)), "{absent}");
+    assert!(!elsewhere.exists());
+    fs::write(&elsewhere, "a file").unwrap();
+    let unusable = Parts::existing_folder(&elsewhere).unwrap_err();
+    assert!(matches!(unusable, PlaceError::Folder { .. }), "{unusable}");
+}
+
+#[tokio::test]
 async fn another_process_sees_what_was_written() {
     let (folder, parts) = in_a_folder();
     let stored = write(&parts).await.unwrap();

@@ -4,6 +4,7 @@ use std::env;
 use std::future::Future;
 
 use lowwater_shard::Nonce;
+use tokio_postgres::error::SqlState;
 
 const SERVER: &str = "LOWWATER_TEST_POSTGRES";
 
@@ -71,7 +72,7 @@ impl Postgres {
     }
 
     fn execute(&self, statement: &str) {
-        run(async { self.connect().await.batch_execute(statement).await.unwrap() });
+        run(async { insist(&self.connect().await, statement).await });
     }
 
     /// Ends all connections to the store but our own.
@@ -88,6 +89,18 @@ impl Drop for Postgres {
     fn drop(&mut self) {
         self.execute(&format!("DROP SCHEMA {} CASCADE", self.schema));
     }
+}
+
+/// Executes a statement, also where a store that nobody waits for any more still writes: whoever drops
+/// a schema meanwhile takes its tables in another order, and may be the one to give way.
+pub(crate) async fn insist(client: &tokio_postgres::Client, statement: &str) {
+    for _ in 0..10 {
+        match client.batch_execute(statement).await {
+            Err(error) if error.code() == Some(&SqlState::T_R_DEADLOCK_DETECTED) => {}
+            executed => return executed.unwrap(),
+        }
+    }
+    panic!("{statement}: one deadlock after another");
 }
 
 /// Runs a future on a runtime of its own. Keep the handles inside: they go with it.

@@ -1,5 +1,6 @@
 //! What was committed survives.
 
+use crate::place::postgres::insist;
 use crate::*;
 
 async fn survives_a_restart(reopen: impl AsyncFn() -> Store) {
@@ -57,7 +58,7 @@ async fn what_was_committed_survives_a_restart_on_postgres() {
     let (client, connection) = connected.expect("the server that was named answers");
     tokio::spawn(connection);
     let schema = format!("lowwater_test_{}", Nonce::random());
-    let execute = async |statement: String| client.batch_execute(&statement).await.unwrap();
+    let execute = async |statement: String| insist(&client, &statement).await;
     execute(format!("CREATE SCHEMA {schema}")).await;
     let separator = if server.contains('?') { '&' } else { '?' };
     let address = format!("{server}{separator}options=-c%20search_path%3D{schema}");

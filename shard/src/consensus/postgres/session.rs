@@ -29,6 +29,10 @@ const TABLES: &str = "
     );
     INSERT INTO lowwater_gate VALUES (true) ON CONFLICT DO NOTHING";
 
+/// Whether the tables are there: they come in one transaction.
+const HAS_TABLES: &str = "
+    SELECT to_regclass('lowwater_versions') IS NOT NULL AND to_regclass('lowwater_gate') IS NOT NULL";
+
 /// Who acknowledges before it is durable here loses what was acknowledged; who waits for standbys
 /// as well goes on doing so.
 const DURABLE: &str = "
@@ -202,6 +206,11 @@ impl Session {
                 created => return created.map_err(failed),
             }
         }
+    }
+
+    pub(super) async fn has_tables(&self) -> Result<bool, ConsensusError> {
+        let row = self.client.query_one(HAS_TABLES, &[]).await;
+        row.and_then(|row| row.try_get(0)).map_err(failed)
     }
 
     /// Warns if the server can lose with the power what it has acknowledged.
@@ -443,13 +452,15 @@ fn unconnected(error: tokio_postgres::Error) -> ConsensusError {
 }
 
 fn remedy(error: &tokio_postgres::Error) -> StorageErrorKind {
-    let Some(code) = error.code() else {
-        return StorageErrorKind::Retry;
-    };
-    // The classes of what is wrong with who we are, what there is, or what we may.
-    match &code.code()[..2] {
-        "28" | "3D" | "3F" | "42" | "0A" => StorageErrorKind::GiveUp,
-        _ => StorageErrorKind::Retry,
+    error.code().map_or(StorageErrorKind::Retry, remedy_of)
+}
+
+fn remedy_of(code: &SqlState) -> StorageErrorKind {
+    // The classes of what is wrong with who we are, what there is, or what we may. Whoever speaks the
+    // protocol may send codes of any length.
+    match code.code().get(..2) {
+        Some("28" | "3D" | "3F" | "42" | "0A") => StorageErrorKind::GiveUp,
+        Some(_) | None => StorageErrorKind::Retry,
     }
 }
 
@@ -499,6 +510,20 @@ mod tests {
                 let found: String = row.await.unwrap().get(0);
                 assert_eq!(found, used);
             });
+        }
+    }
+
+    #[test]
+    fn no_code_of_a_database_is_too_short() {
+        for (code, kind) in [
+            ("3D000", StorageErrorKind::GiveUp),
+            ("42", StorageErrorKind::GiveUp),
+            ("57P01", StorageErrorKind::Retry),
+            ("4", StorageErrorKind::Retry),
+            ("", StorageErrorKind::Retry),
+            ("4é", StorageErrorKind::Retry),
+        ] {
+            assert_eq!(remedy_of(&SqlState::from_code(code)), kind, "{code:?}");
         }
     }
 

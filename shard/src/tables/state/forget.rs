@@ -60,17 +60,22 @@ impl<T: TableTime> TxnsState<T> {
     }
 
     /// The rows that make an ordinary shard of a table; none if it is one.
-    fn forgetting(&self, table: ShardId, at: &T) -> impl Iterator<Item = (TxnsRow<T>, i64)> {
-        let known = self.tables.get(&table);
-        let since = known.and_then(|known| known.registered.clone());
+    fn forgetting(&self, table: ShardId, at: &T) -> Vec<(TxnsRow<T>, i64)> {
+        let Some(known) = self.tables.get(&table) else {
+            return Vec::new();
+        };
+        let Some(since) = known.registered.clone() else {
+            return Vec::new();
+        };
+        let mut rows = vec![(TxnsRow::Registered { table, at: since }, -1)];
+        // It was registered again, so that was applied. Where this is known already, every step
+        // takes the row away.
+        if let Some(before) = known.forgotten.clone().filter(|_| self.is_leaving(table)) {
+            rows.push((TxnsRow::Forgotten { table, at: before }, -1));
+        }
         let at = at.clone();
-        let rows = since.map(|since| {
-            [
-                (TxnsRow::Registered { table, at: since }, -1),
-                (TxnsRow::Forgotten { table, at }, 1),
-            ]
-        });
-        rows.into_iter().flatten()
+        rows.push((TxnsRow::Forgotten { table, at }, 1));
+        rows
     }
 
     fn has_unapplied_writes(&self, id: ShardId) -> bool {

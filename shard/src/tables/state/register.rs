@@ -66,13 +66,4 @@ impl<T: TableTime> TxnsState<T> {
         }
         Ok(self.step(at, rows)?)
     }
-
-    /// True iff the table was forgotten, and its own shard is not known to be written past that.
-    fn is_leaving(&self, id: ShardId) -> bool {
-        let forgotten = self
-            .tables
-            .get(&id)
-            .and_then(|table| table.forgotten.clone());
-        forgotten.is_some_and(|at| self.unapplied.contains(&(at, id)))
-    }
 }

@@ -1,12 +1,13 @@
 //! What is to be appended to the txns shard.
 
-use lowwater::Upper;
+use lowwater::{ShardId, Upper};
 
-use super::super::row::TxnsRow;
+use super::super::row::{PAYLOADS_BYTES_MAX, TxnsRow};
 use super::super::time::{TableTime, upper_after};
 use super::TxnsState;
 
-/// How much of what was applied one step takes away; the last row may go beyond that.
+/// How much of what was applied one step takes away; the last row may go beyond that, if the step
+/// has room for it.
 const TIDIED_BYTES_MAX: usize = 64 << 20;
 
 /// Rows to append to the txns shard, if it is still written up to `lower`.
@@ -49,14 +50,7 @@ impl<T: TableTime> TxnsState<T> {
         mut rows: Vec<(TxnsRow<T>, i64)>,
     ) -> Result<Step<T>, Passed<T>> {
         self.is_open(at)?;
-        let mut bytes = 0;
-        for row in self.applied_rows() {
-            if bytes >= TIDIED_BYTES_MAX {
-                break;
-            }
-            bytes += row.bytes();
-            rows.push((row, -1));
-        }
+        self.tidy(&mut rows);
         Ok(Step {
             lower: self.upper.clone(),
             upper: upper_after(at),
@@ -74,23 +68,42 @@ impl<T: TableTime> TxnsState<T> {
         }
     }
 
-    /// The rows of what is known to be applied.
-    fn applied_rows(&self) -> impl Iterator<Item = TxnsRow<T>> {
+    /// Takes away the rows of what is known to be applied. Of forgettings all, however much else
+    /// there is, so that no table ever has two of them; of writes what fits into the step.
+    fn tidy(&self, rows: &mut Vec<(TxnsRow<T>, i64)>) {
+        let written = rows.iter().map(|(row, _)| row.bytes()).sum();
+        rows.extend(self.applied_forgettings().map(|row| (row, -1)));
+        let (mut bytes, mut room) = (0, PAYLOADS_BYTES_MAX.saturating_sub(written));
+        for row in self.applied_writes() {
+            if bytes >= TIDIED_BYTES_MAX {
+                break;
+            }
+            if let Some(left) = room.checked_sub(row.bytes()) {
+                room = left;
+                bytes += row.bytes();
+                rows.push((row, -1));
+            }
+        }
+    }
+
+    fn applied_forgettings(&self) -> impl Iterator<Item = TxnsRow<T>> {
+        let forgotten = |(at, id): &&(T, ShardId)| self.tables[id].forgotten.as_ref() == Some(at);
+        let applied = self.applied.iter().filter(forgotten);
+        applied.map(|(at, table)| TxnsRow::Forgotten {
+            table: *table,
+            at: at.clone(),
+        })
+    }
+
+    fn applied_writes(&self) -> impl Iterator<Item = TxnsRow<T>> {
         self.applied.iter().flat_map(|(at, id)| {
-            let table = &self.tables[id];
-            let forgotten = table.forgotten.as_ref() == Some(at);
-            let forgotten = forgotten.then(|| TxnsRow::Forgotten {
-                table: *id,
-                at: at.clone(),
-            });
-            let writes = table.writes.get(at).into_iter().flatten();
-            let writes = writes.map(|(number, payload)| TxnsRow::Written {
+            let writes = self.tables[id].writes.get(at).into_iter().flatten();
+            writes.map(|(number, payload)| TxnsRow::Written {
                 table: *id,
                 at: at.clone(),
                 number: *number,
                 payload: payload.clone(),
-            });
-            forgotten.into_iter().chain(writes)
+            })
         })
     }
 }

@@ -172,14 +172,11 @@ fn a_forgotten_table_is_needed_until_its_shard_is_past_that() {
     assert_eq!(state.oldest_unapplied(), Some(&9));
     state.applied(A, &upper(10));
     assert!(!state.needs(A));
-    assert_eq!(
-        state.logical_upper(A),
-        Some(upper(10)),
-        "the row is still there"
-    );
+    assert_eq!(state.known().count(), 2, "the row is still there");
+    assert_eq!(state.logical_upper(A), None, "its own shard says it");
     let step = state.advance(&12).unwrap();
     take(&mut state, step);
-    assert_eq!(state.logical_upper(A), None);
+    assert_eq!(state.known().collect::<Vec<_>>(), [B]);
     assert_eq!(state.oldest_unapplied(), None);
 }
 
@@ -196,6 +193,94 @@ fn a_forgotten_table_is_registered_again_only_when_its_shard_is_past_that() {
     take(&mut state, step);
     assert!(state.is_registered(A));
     assert_eq!(state.logical_upper(A), Some(upper(21)));
+}
+
+/// So much that it takes many steps to take it away, all of it applied: at 4, to B.
+fn much_was_applied(state: &mut TxnsState<u64>) {
+    let much = vec![Bytes::from(vec![0; 1 << 20]); 512];
+    let step = state.commit(&4, &BTreeMap::from([(B, much)])).unwrap();
+    take(state, step);
+    state.applied(B, &upper(5));
+}
+
+#[test]
+fn a_table_is_forgotten_and_registered_again_however_much_there_is_to_take_away() {
+    let mut state = registered();
+    much_was_applied(&mut state);
+    let mut rows = Vec::new();
+    for at in [5, 7, 9] {
+        let forget = state.forget(&at, &BTreeSet::from([A])).unwrap();
+        rows.extend(forget.rows.clone());
+        take(&mut state, forget);
+        state.applied(A, &upper(at + 1));
+        let again = BTreeMap::from([(A, upper(at + 1))]);
+        let register = state.register(&(at + 1), &again).unwrap();
+        rows.extend(register.rows.clone());
+        take(&mut state, register);
+        assert_eq!(state.registered_at(A), Some(&(at + 1)));
+    }
+    let step = state.advance(&11).unwrap();
+    assert!(!step.rows.is_empty(), "there is still much to take away");
+    let about_a = rows.iter().filter(|(row, _)| row.table() == A);
+    assert_eq!(about_a.map(|(_, diff)| diff).sum::<i64>(), 0);
+}
+
+#[test]
+fn a_row_of_a_forgetting_that_was_left_behind_goes_when_the_table_is_forgotten_once_more() {
+    let forgotten = TxnsRow::Forgotten { table: A, at: 5 };
+    let registered = TxnsRow::Registered { table: A, at: 6 };
+    let left_behind = [(forgotten.clone(), 1), (registered.clone(), 1)];
+    let mut state = TxnsState::new();
+    state.follow(left_behind, upper(7)).unwrap();
+    let again = TxnsRow::Forgotten { table: A, at: 7 };
+    let expected = [(registered, -1), (forgotten, -1), (again, 1)];
+    let mut known_to_be_applied = state.clone();
+    let step = state.forget(&7, &BTreeSet::from([A])).unwrap();
+    assert_eq!(step.rows, expected);
+    take(&mut state, step);
+    // As well where it is known that its row can go.
+    known_to_be_applied.applied(A, &upper(7));
+    for step in [
+        known_to_be_applied
+            .forget(&7, &BTreeSet::from([A]))
+            .unwrap(),
+        known_to_be_applied.leave(
+            known_to_be_applied.advance(&7).unwrap(),
+            &BTreeSet::from([A]),
+        ),
+    ] {
+        let mut rows = step.rows.clone();
+        rows.sort_by_key(|(row, diff)| (*diff, *row.at()));
+        let [registered, forgotten, again] = expected.clone();
+        assert_eq!(rows, [forgotten, registered, again]);
+        take(&mut known_to_be_applied.clone(), step);
+    }
+}
+
+#[test]
+fn a_large_commit_takes_away_only_what_fits_beside_it() {
+    let mut state = registered();
+    let half = |table| BTreeMap::from([(table, vec![Bytes::from(vec![0; 512 << 20])])]);
+    let small = writes(&[(A, "small")]);
+    let step = state
+        .commit_all(&5, [(&4, &half(B)), (&5, &small)])
+        .unwrap();
+    take(&mut state, step);
+    state.applied(B, &upper(6));
+    state.applied(A, &upper(6));
+    let payloads = |step: &Step<u64>| step.rows.iter().map(|(row, _)| row.bytes() - 32).sum();
+    let (one, other) = (half(A), half(B));
+    let step = state.commit_all(&7, [(&6, &one), (&7, &other)]).unwrap();
+    let bytes: usize = payloads(&step);
+    assert!(bytes <= 1 << 30, "{bytes}");
+    let all = [(&6, &one), (&7, &small)];
+    let step = state.commit_all(&7, all).unwrap();
+    let bytes: usize = payloads(&step);
+    assert!(bytes <= 1 << 30, "{bytes}");
+    assert_eq!(step.rows.len(), 3, "what is small is taken away");
+    let step = state.advance(&7).unwrap();
+    let bytes: usize = payloads(&step);
+    assert_eq!(bytes, 512 << 20, "what is large, once there is room");
 }
 
 #[test]

@@ -48,3 +48,19 @@ async fn tables_that_are_dropped_leave_no_task_behind() {
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert_eq!(Handle::current().metrics().num_alive_tasks(), 0);
 }
+
+#[tokio::test]
+async fn what_was_taken_in_wrongly_is_read_anew_by_who_follows() {
+    let store = MemoryTables::new();
+    let writer = registered(&store, Mode::ByHand).await;
+    let reader = open(&store, Mode::ReadOnly).await;
+    *reader.inner.cache.lock().await = Cache::new();
+    commit(&writer, 5, &[(A, &[1])]).await;
+    for _ in 0..10_000 {
+        tokio::task::yield_now().await;
+        if reader.upper() == Upper::at(6) {
+            return;
+        }
+    }
+    panic!("it is read as a whole no more: {:?}", reader.upper());
+}

@@ -132,3 +132,70 @@ async fn a_subscription_goes_on_when_the_table_is_forgotten_and_ends_with_its_sh
     assert_eq!(end.unwrap().unwrap().upper, Upper::sealed());
     assert_eq!(subscription.next().await.unwrap(), None);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_misses_nothing_that_others_wrote_before_the_shard_became_a_table() {
+    let store = MemoryTables::new();
+    let tables = open(&store, Mode::ByHand).await;
+    tables.register(&1, &[(B, schema())]).await.unwrap();
+    tables.alter(A, &schema()).await.unwrap();
+    append(&store, A, 0, 4, &[(1, 2)]).await;
+    let mut subscription = tables.subscribe(A, 3);
+    let first = subscription.next().await.unwrap().unwrap();
+    assert_eq!(values(&first.updates), [(1, 3, 1)]);
+    append(&store, A, 4, 5, &[(2, 4)]).await;
+    append(&store, A, 5, 6, &[(3, 5)]).await;
+    tables.register(&8, &[(A, schema())]).await.unwrap();
+    let rest = subscription.next().await.unwrap().unwrap();
+    assert_eq!(
+        (values(&rest.updates), rest.upper),
+        (vec![(2, 4, 1), (3, 5, 1)], Upper::at(9))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_misses_nothing_of_a_table_that_is_forgotten_and_registered_again() {
+    let store = MemoryTables::new();
+    let tables = registered(&store, Mode::ByHand).await;
+    let mut subscription = tables.subscribe(A, 3);
+    tables.advance(&3).await.unwrap();
+    let first = subscription.next().await.unwrap().unwrap();
+    assert_eq!(values(&first.updates), []);
+    commit(&tables, 5, &[(A, &[1])]).await;
+    tables.forget(&6, &[A]).await.unwrap();
+    tables.register(&8, &[(A, schema())]).await.unwrap();
+    let rest = subscription.next().await.unwrap().unwrap();
+    assert_eq!(
+        (values(&rest.updates), rest.upper),
+        (vec![(1, 5, 1)], Upper::at(9))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_of_a_forgotten_table_goes_on_although_no_time_is_closed_any_more() {
+    let store = MemoryTables::new();
+    let tables = registered(&store, Mode::ByHand).await;
+    let reader = open(&store, Mode::ReadOnly).await;
+    for tables in [&tables, &reader] {
+        let mut subscription = tables.subscribe(B, 1);
+        subscription.next().await.unwrap();
+    }
+    tables.forget(&6, &[A]).await.unwrap();
+    let mut followed = [&tables, &reader].map(|tables| tables.subscribe(A, 6));
+    for subscription in &mut followed {
+        let first = timeout(LONG, subscription.next()).await.expect("it hangs");
+        assert_eq!(first.unwrap().unwrap().upper, Upper::at(7));
+    }
+    store.write_directly(A, Upper::at(30));
+    for (subscription, tables) in followed.iter_mut().zip([&tables, &reader]) {
+        let next = timeout(LONG, subscription.next()).await.expect("it hangs");
+        assert_eq!(next.unwrap().unwrap().upper, Upper::at(30));
+        assert_eq!(read(tables, A, 20).await, NOTHING);
+    }
+    store.write_directly(A, Upper::sealed());
+    for (subscription, tables) in followed.iter_mut().zip([&tables, &reader]) {
+        let end = timeout(LONG, subscription.next()).await.expect("it hangs");
+        assert_eq!(end.unwrap().unwrap().upper, Upper::sealed());
+        assert_eq!(read(tables, A, u64::MAX).await, NOTHING);
+    }
+}

@@ -1,9 +1,15 @@
 //! Tables of a controller that only reads, and is put in charge.
 
-use lowwater::{Since, Upper};
+use std::sync::Arc;
+
+use lowwater::{Since, StopReason, Upper};
 use lowwater_shard::collections::{
-    AdvanceError, DropTablesError, Kind, OpenTablesError, TableTrouble,
+    AdvanceError, DropTablesError, Held, Kind, OpenTablesError, PromoteError, TableTrouble,
+    take_over,
 };
+
+use lowwater_shard::consensus::MemoryConsensus;
+use lowwater_shard::consensus::unreliable::{Fault, UnreliableConsensus};
 
 use super::super::standby::{LEASE, follow, without_leases};
 use super::super::world::*;
@@ -154,4 +160,109 @@ fn migrated_tables_are_as_far_as_their_own_shards_until_it_is_in_charge() {
         commit(&follower, 70, [(3, 9), (1, 1)]).await;
         assert_eq!(read(&follower, 3, 70).await, [0, 1, 2, 3, 9]);
     }));
+}
+
+/// A controller with two tables and something else, and one that follows it on a store that can be told
+/// to fail.
+async fn followed() -> (World, UnreliableConsensus, Controller, Vec<Held<u64, u64>>) {
+    let memory: World = Arc::new(MemoryConsensus::new());
+    let live = two_tables(&memory).await;
+    live.create(&[3]).await;
+    live.write(live.shard(3), 100).await;
+    commit(&live, 10, [(1, 7)]).await;
+    let handle = live.collections.client().collection(3).unwrap();
+    handle.wait_for_since_past([89]).await.unwrap();
+    live.collections.stop().await.unwrap();
+    let unreliable = UnreliableConsensus::new(Arc::clone(&memory));
+    let store: World = Arc::new(unreliable.clone());
+    let follower = follow_tables(&store, &[]).await;
+    let _ = follower.collections.create(Some(0), both()).await.unwrap();
+    let batch = vec![new(3, Kind::Compute)];
+    let _ = follower.collections.create(None, batch).await.unwrap();
+    let held = follower.collections.acquire(&[3]).await.unwrap();
+    assert_eq!(held[0].hold.since(), &Since::at(90));
+    (memory, unreliable, follower, held)
+}
+
+/// It is in charge: uppers, sinces, holds, tables and fencing are as they should be.
+async fn is_in_charge(memory: &World, follower: &Controller, held: Vec<Held<u64, u64>>) {
+    let (collections, shard) = (&follower.collections, follower.shard(3));
+    let here = collections.client().collection(3).unwrap();
+    follower.write(shard, 200).await;
+    within(here.wait_for_upper_past([199])).await.unwrap();
+    assert_eq!(*follower.sinces(shard).await.since(), Since::at(90));
+    assert_eq!(held[0].hold.check(), Ok(()));
+    drop(held);
+    comes_true("the critical since has taken over", async || {
+        let record = follower.sinces(shard).await;
+        let epoch = collections.fence().unwrap().epoch;
+        let mut critical = record.critical().values();
+        record.leased().is_empty()
+            && *record.since() == Since::at(190)
+            && critical.all(|critical| critical.epoch == epoch)
+    })
+    .await;
+    commit(follower, 300, [(1, 8), (2, 9)]).await;
+    assert_eq!(read(follower, 1, 300).await, [7, 8]);
+    assert_eq!(collections.client().stopped(), None);
+    let by = take_over(&**memory, None).await.unwrap().fence.epoch;
+    comes_true("it hears who has taken over", async || {
+        collections.client().stopped() == Some(StopReason::Fenced { by })
+    })
+    .await;
+}
+
+#[test]
+fn a_promotion_that_fails_at_any_commit_is_asked_again_and_comes_to_the_same() {
+    run(async {
+        let mut failed = 0;
+        loop {
+            let (memory, unreliable, follower, held) = followed().await;
+            let good = std::iter::repeat_n(Fault::None, failed);
+            unreliable.next_commits(good.chain([Fault::Refused]));
+            let promoted = follower.collections.promote(None).await;
+            unreliable.forget_faults();
+            let Err(error) = promoted else {
+                is_in_charge(&memory, &follower, held).await;
+                break;
+            };
+            assert!(matches!(error, PromoteError::Storage(_)), "{error}");
+            assert_eq!(follower.collections.fence(), None);
+            let begun = memory.fence().await.unwrap();
+            // It goes on to read.
+            follower.write(follower.shard(3), 150).await;
+            let here = follower.collections.client().collection(3).unwrap();
+            within(here.wait_for_upper_past([149])).await.unwrap();
+            assert_eq!(follower.collections.client().stopped(), None);
+            // Where the epoch was given as where it was not.
+            let epoch = begun.map(|fence| fence.epoch).filter(|_| failed % 2 == 1);
+            let taken = follower.collections.promote(epoch).await.unwrap();
+            assert_eq!(Some(taken.fence), begun);
+            is_in_charge(&memory, &follower, held).await;
+            failed += 1;
+        }
+        assert!(failed >= 2, "the shards, and the tables");
+    });
+}
+
+#[test]
+fn a_promotion_that_nobody_waits_for_any_more_comes_to_its_end() {
+    run(async {
+        let (memory, unreliable, follower, held) = followed().await;
+        let before = memory.fence().await.unwrap();
+        let collections = follower.collections.clone();
+        let promoting = tokio::spawn(async move { collections.promote(None).await });
+        comes_true("the epoch is taken", async || {
+            memory.fence().await.unwrap() != before
+        })
+        .await;
+        unreliable.hold();
+        promoting.abort();
+        unreliable.release();
+        match follower.collections.promote(None).await {
+            Ok(_) | Err(PromoteError::InCharge) => {}
+            Err(error) => panic!("{error}"),
+        }
+        is_in_charge(&memory, &follower, held).await;
+    });
 }
