@@ -100,6 +100,9 @@ impl<I: CollectionId, T: Time> Readers<I, T> for Board<I, T> {
 
     #[inline]
     fn retire(&mut self, id: I, key: Key, implied: &Since<T>) -> Option<Cell> {
+        // From here on pins are taken at the new frontier: whoever then reads several views together
+        // must not get those of the turn before.
+        self.begin_turn();
         let capability = Capability {
             id,
             key,
@@ -110,6 +113,7 @@ impl<I: CollectionId, T: Time> Readers<I, T> for Board<I, T> {
     }
 
     fn close(&mut self, key: Key) -> Option<Cell> {
+        self.begin_turn();
         let retired = self.owner.close(Slot::from_index(key.slot));
         retired.map(|cell| Cell(cell.index()))
     }
@@ -132,5 +136,64 @@ impl<I: CollectionId, T: Time> Readers<I, T> for Board<I, T> {
     fn remove(&mut self, id: I, key: Key) {
         self.link.directory.remove(&id);
         self.removed.push(key.slot);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use lowwater_queue::{Directory, Sequence, channel, read_all};
+
+    use crate::driver::bell::Bell;
+    use crate::driver::metrics::Gauges;
+    use crate::frontier::Upper;
+    use crate::link::Line;
+
+    use super::*;
+
+    fn at(since: u64) -> Frontiers<u64> {
+        Frontiers {
+            upper: Upper::at(20),
+            implied: Since::at(since),
+            since: Since::at(since),
+            durable_since: Since::at(since),
+            version: 0,
+        }
+    }
+
+    /// A hold was told with the frontiers of the turn before, in which its time could not be had.
+    #[test]
+    fn from_when_on_pins_are_taken_at_the_new_frontier_nobody_reads_the_turn_before() {
+        let began = Instant::now();
+        let (sender, _receiver) = channel(Bell::new(began));
+        let line = Arc::new(Line::<u64, u64>::new(sender, Gauges::new(began)));
+        let owner = Owner::new(Arc::clone(&line));
+        let link = Arc::new(Link {
+            table: Arc::clone(owner.table()),
+            directory: Directory::new(),
+            tickets: Sequence::new(),
+        });
+        let mut board = Board::new(owner, link);
+        let slot = board.open(7, 0, at(5));
+        let key = Key {
+            slot,
+            generation: 0,
+        };
+        board.end_turn();
+        let handle = board.handles[slot as usize].clone().unwrap();
+        let read = || read_all(&[&handle], |view| view.frontiers.implied.clone());
+        assert_eq!(read(), Some(vec![Since::at(5)]));
+
+        assert!(board.retire(7, key, &Since::at(9)).is_none());
+        assert_eq!(read(), None);
+        board.publish(key, at(9));
+        board.end_turn();
+        assert_eq!(read(), Some(vec![Since::at(9)]));
+
+        assert!(board.close(key).is_none());
+        assert_eq!(read(), None);
+        board.end_turn();
+        assert!(read().is_some());
     }
 }

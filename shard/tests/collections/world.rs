@@ -370,7 +370,11 @@ pub(crate) fn refusals(
 /// For a process that may die at any write.
 impl Controller {
     pub(crate) async fn try_start(store: &World) -> Option<Self> {
-        let collections = Collections::start(&shards(store), quick()).await.ok()?;
+        Controller::try_start_on(&shards(store)).await
+    }
+
+    pub(crate) async fn try_start_on(shards: &Shards<u64>) -> Option<Self> {
+        let collections = Collections::start(shards, quick()).await.ok()?;
         Some(Controller::of(collections))
     }
 

@@ -236,9 +236,15 @@ impl Older {
     /// Whatever is asked of it from now on, it says who is in charge.
     async fn is_refused_everything(&self, by: Epoch, has_stopped: bool) {
         let collections = &self.collections;
-        refused("prepare", self.prepare(&[8], &[]).await, by);
-        refused("initialize", self.initialize([1, 8]).await, by);
-        if !has_stopped {
+        if has_stopped {
+            // It prepares nothing any more; what it may have prepared does not commit.
+            use lowwater_shard::metadata::MetadataTransaction;
+            let mut transaction = self.metadata.begin().await.unwrap();
+            transaction.own(8, ShardId::new(8)).unwrap();
+            refused("metadata", transaction.commit().await, by);
+        } else {
+            refused("prepare", self.prepare(&[8], &[]).await, by);
+            refused("initialize", self.initialize([1, 8]).await, by);
             let schemas = (columns(&["a"]), columns(&["a", "c"]));
             let altered = collections.alter_table_schema(3, &schemas.0, &schemas.1);
             refused("alter", altered.await, by);
