@@ -77,6 +77,7 @@ mod apply;
 mod read;
 mod subscription;
 mod contents;
+mod used;
 mod shards;
 mod open;
 #[cfg(test)]
@@ -86,7 +87,7 @@ mod tests;
 
 pub use error::{
     AlterError, ApplyError, CommitError, ForgetError, ReadError, ReadRefusal, RegisterError,
-    RegisterFault, TablesError, WriteError,
+    RegisterFault, RegisterFaults, TablesError, WriteError,
 };
 pub use handle::Tables;
 pub use open::{Access, Apply};

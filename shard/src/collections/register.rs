@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use lowwater::{CollectionId, ShardId};
 
 use crate::schema::Schema;
-use crate::tables::{RegisterError, RegisterFault, RegisterRefusal};
+use crate::tables::{RegisterError, RegisterFaults};
 use crate::time::ShardTime;
 
 use super::Inner;
@@ -75,20 +75,14 @@ fn refused<I: CollectionId, T: ShardTime>(
     error: RegisterError<T>,
     tables: &[TableToBe<I>],
 ) -> CreateCollectionsError<I, T> {
-    let fault = match trouble(error) {
-        Ok(RegisterFault::Refused(RegisterRefusal::Passed(passed))) => {
-            return CreateCollectionsError::Passed(passed);
-        }
-        Ok(fault) => fault,
+    let faults = match trouble(error) {
+        Ok(RegisterFaults::Passed(passed)) => return CreateCollectionsError::Passed(passed),
+        Ok(RegisterFaults::Tables(faults)) => faults,
         Err(error) => return CreateCollectionsError::Storage(error),
     };
-    let of: BTreeSet<ShardId> = match &fault {
-        RegisterFault::Refused(RegisterRefusal::Ahead { table, .. })
-        | RegisterFault::Schema { table, .. } => BTreeSet::from([*table]),
-        RegisterFault::Refused(RegisterRefusal::StillForgotten(tables)) => tables.clone(),
-        RegisterFault::Refused(RegisterRefusal::Passed(_)) => BTreeSet::new(),
+    let refusal = |(id, shard, _): &TableToBe<I>| {
+        let fault = faults.get(shard)?.clone();
+        Some((*id, CollectionRefusal::from(fault)))
     };
-    let refused = tables.iter().filter(|(_, shard, _)| of.contains(shard));
-    let refused = refused.map(|(id, ..)| (*id, CollectionRefusal::from(fault.clone())));
-    CreateCollectionsError::Refused(refused.collect())
+    CreateCollectionsError::Refused(tables.iter().filter_map(refusal).collect())
 }

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::encoding::decode_writes;
 use super::error::{ApplyError, TablesError, give_up, write_trouble};
 use super::handle::Inner;
-use super::state::{Application, TxnsState};
+use super::state::{APPLICATION_BYTES_MAX, Application, TxnsState};
 use super::store::{Head, TableAppend, TableStore, WriteFault};
 use super::time::TableTime;
 
@@ -90,12 +90,17 @@ impl<T: TableTime> Inner<T> {
     pub(super) async fn let_go(&self, since: Since<T>) -> Result<(), ApplyError> {
         let downgraded = self.store.downgrade(self.txns, since).await;
         self.heard(downgraded.map_err(write_trouble))?;
+        self.compact().await
+    }
+
+    /// Compacts the txns shard where that is worth it.
+    async fn compact(&self) -> Result<(), ApplyError> {
         let compacted = self.store.compact(self.txns).await;
         self.heard(compacted.map_err(write_trouble))
     }
 
     /// What to append, and what is in the way; tables to which nothing has to be applied are left
-    /// out of `heads` afterwards.
+    /// out of `heads` afterwards. Of very much only a part: the rest is planned when that is written.
     async fn plan(
         &self,
         heads: &mut Heads<T>,
@@ -103,11 +108,18 @@ impl<T: TableTime> Inner<T> {
     ) -> (Vec<TableAppend<T>>, Vec<(ShardId, Trouble)>) {
         let state = &mut self.cache.lock().await.state;
         let (mut appends, mut troubled) = (Vec::new(), Vec::new());
+        let mut bytes = 0;
         heads.retain(|id, head| {
             state.applied(*id, &head.upper);
+            if bytes >= APPLICATION_BYTES_MAX {
+                return true;
+            }
             match plan_one(state, *id, head, through) {
                 Ok(None) => return false,
-                Ok(Some(append)) => appends.push(append),
+                Ok(Some(planned)) => {
+                    bytes += planned.bytes;
+                    appends.push(planned.append);
+                }
                 Err(trouble) => troubled.push((*id, trouble)),
             }
             true
@@ -145,12 +157,18 @@ impl<T: TableTime> Inner<T> {
     }
 }
 
+struct Planned<T> {
+    append: TableAppend<T>,
+    /// How large what was committed is.
+    bytes: usize,
+}
+
 fn plan_one<T: TableTime>(
     state: &TxnsState<T>,
     id: ShardId,
     head: &Head<T>,
     through: &T,
-) -> Result<Option<TableAppend<T>>, Trouble> {
+) -> Result<Option<Planned<T>>, Trouble> {
     let application = state.application(id, &head.upper, through);
     let application =
         application.map_err(|foreign| Trouble::Stale(TablesError::Storage(give_up(foreign))))?;
@@ -164,13 +182,15 @@ fn plan_one<T: TableTime>(
     };
     let old = |error| Trouble::OldHead(TablesError::Storage(give_up(error)));
     let updates = decode_writes(&writes, &head.schemas).map_err(old)?;
-    Ok(Some(TableAppend {
+    let append = TableAppend {
         shard: id,
         schema: head.schemas.last().expect("the writes are of it").clone(),
         lower,
         upper,
         updates,
-    }))
+    };
+    let bytes = writes.iter().map(|(_, payload)| payload.len()).sum();
+    Ok(Some(Planned { append, bytes }))
 }
 
 /// Follows what other processes write to the txns shard.
@@ -304,12 +324,24 @@ impl<T: TableTime> Worker<T> {
             .as_ref()
             .map(|latest| cache.state.unapplied_through(latest));
         drop(cache);
+        let mut applied = Ok(());
         if let (Some(latest), Some(due)) = (latest, due) {
             self.next_application = Instant::now() + self.every;
-            inner.apply_to(due, &latest).await?;
+            applied = inner.apply_to(due, &latest).await;
         }
+        if let Err(fenced @ TablesError::Fenced(_)) = applied {
+            return Err(fenced);
+        }
+        // The txns shard is let go of up to what cannot be applied, however long that lasts.
+        let left = self.let_go(inner).await?;
+        applied.map(|()| left)
+    }
+
+    async fn let_go(&mut self, inner: &Inner<T>) -> Result<Left, ApplyError> {
         let limit = inner.cache.lock().await.state.since_limit();
         if limit == self.downgraded {
+            // It may have become many batches all the same.
+            inner.compact().await?;
             return Ok(Left::Nothing);
         }
         if Instant::now() < self.next_downgrade {

@@ -53,11 +53,14 @@ impl<T: TableTime> Cache<T> {
     }
 
     /// Takes in what was read of the txns shard. False if it has to be read as a whole.
-    pub(super) fn follow(&mut self, contents: &Contents<T>) -> Result<bool, StorageError> {
+    pub(super) fn follow(&mut self, contents: Contents<T>) -> Result<bool, StorageError> {
         if PartialOrder::less_equal(&contents.upper, self.upper()) {
             return Ok(true);
         }
-        let rows = decode_rows(&contents.updates).map_err(give_up)?;
+        let mut rows = Vec::new();
+        for updates in contents.updates {
+            rows.extend(decode_rows(&updates).map_err(give_up)?);
+        }
         // What was read from the beginning may no longer tell what has happened.
         if contents.lower == *self.upper() && !contents.lower.is_minimum() {
             return match self.take(rows, contents.upper.clone()) {

@@ -63,6 +63,14 @@ pub(crate) fn encode_rows<T: TableTime>(
     rows: &[(TxnsRow<T>, i64)],
     at: &T,
 ) -> Result<Updates<T>, UpdatesError> {
+    encode_timed(rows, vec![at.clone(); rows.len()])
+}
+
+/// Rows as updates, each at its time.
+pub(super) fn encode_timed<T: TableTime>(
+    rows: &[(TxnsRow<T>, i64)],
+    times: Vec<T>,
+) -> Result<Updates<T>, UpdatesError> {
     let payloads = rows.iter().map(|(row, _)| payload(row).len());
     if payloads.sum::<usize>() > PAYLOADS_BYTES_MAX {
         return Err(UpdatesError::TooLarge("1 GiB in one transaction"));
@@ -88,7 +96,7 @@ pub(crate) fn encode_rows<T: TableTime>(
     let batch = RecordBatch::try_new(txns_schema().arrow(), columns);
     let batch = batch.expect("the columns are those of the schema, and equally long");
     let diffs = rows.iter().map(|(_, diff)| *diff).collect();
-    Updates::new(batch, vec![at.clone(); rows.len()], diffs)
+    Updates::new(batch, times, diffs)
 }
 
 /// The rows that updates are.

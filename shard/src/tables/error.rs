@@ -1,13 +1,16 @@
 //! Why something was not done with tables.
 
-use lowwater::{ShardId, Since, StorageError, StorageErrorKind};
+use std::collections::BTreeMap;
+use std::fmt;
+
+use lowwater::{ShardId, Since, StorageError, StorageErrorKind, Upper};
 
 use crate::consensus::Fenced;
 use crate::record::SchemaRefusal;
 use crate::updates::UpdatesError;
 
 use super::store::WriteFault;
-use super::{CommitRefusal, ForgetRefusal, RegisterRefusal};
+use super::{CommitRefusal, ForgetRefusal, Passed, RegisterRefusal};
 
 /// Why something was not done with tables: refused, for a reason of its own, or impossible.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -34,25 +37,69 @@ pub type CommitError<T> = TablesError<CommitRefusal<T>>;
 pub type ForgetError<T> = TablesError<ForgetRefusal<T>>;
 
 /// Why shards were not made tables.
-pub type RegisterError<T> = TablesError<RegisterFault<T>>;
+pub type RegisterError<T> = TablesError<RegisterFaults<T>>;
 
 /// Why the schema of a table was not changed.
 pub type AlterError = TablesError<SchemaRefusal>;
 
 /// Why shards were not made tables.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RegisterFaults<T> {
+    /// Choose another time.
+    Passed(Passed<T>),
+    /// These do not become tables, each for its own reason; so the others did not either.
+    Tables(BTreeMap<ShardId, RegisterFault<T>>),
+}
+
+/// Names every shard that was refused, with its reason.
+impl<T: fmt::Debug> fmt::Display for RegisterFaults<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RegisterFaults::Passed(passed) => passed.fmt(f),
+            RegisterFaults::Tables(faults) => {
+                f.write_str("no shard was made a table")?;
+                let mut faults = faults.iter();
+                faults.try_for_each(|(table, fault)| write!(f, "; {table}: {fault}"))
+            }
+        }
+    }
+}
+
+impl<T: fmt::Debug> std::error::Error for RegisterFaults<T> {}
+
+/// Why a shard was not made a table.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RegisterFault<T> {
-    /// The state of the tables does not let them.
-    #[error(transparent)]
-    Refused(#[from] RegisterRefusal<T>),
-    /// The shard has another schema.
-    #[error("table {table}: {refusal}")]
-    Schema {
-        /// The shard.
-        table: ShardId,
-        /// What is in the way.
-        refusal: SchemaRefusal,
+    /// It was written by others beyond the time at which it would become a table: what was committed
+    /// before that would look applied.
+    #[error("the shard is itself written up to {upper:?} already")]
+    Ahead {
+        /// How far it is written. Register at a time that is not before it.
+        upper: Upper<T>,
     },
+    /// It was forgotten, and is not known to be written past that.
+    #[error("the shard is being forgotten")]
+    StillForgotten,
+    /// It has another schema.
+    #[error(transparent)]
+    Schema(#[from] SchemaRefusal),
+}
+
+impl<T> From<RegisterRefusal<T>> for RegisterFaults<T> {
+    fn from(refusal: RegisterRefusal<T>) -> Self {
+        match refusal {
+            RegisterRefusal::Passed(passed) => RegisterFaults::Passed(passed),
+            RegisterRefusal::Ahead(ahead) => {
+                let ahead = ahead.into_iter();
+                let fault = |(table, upper)| (table, RegisterFault::Ahead { upper });
+                RegisterFaults::Tables(ahead.map(fault).collect())
+            }
+            RegisterRefusal::StillForgotten(tables) => {
+                let fault = |table| (table, RegisterFault::StillForgotten);
+                RegisterFaults::Tables(tables.into_iter().map(fault).collect())
+            }
+        }
+    }
 }
 
 /// Why a write was not taken into a transaction.

@@ -324,9 +324,9 @@ impl<T: TableTime> Inner<T> {
     /// Reads what is new in the txns shard.
     pub(super) async fn catch_up(&self, cache: &mut Cache<T>) -> Result<(), StorageError> {
         let contents = self.store.read(self.txns, cache.upper().clone()).await?;
-        if !cache.follow(&contents)? {
+        if !cache.follow(contents)? {
             let all = self.store.read(self.txns, Upper::minimum()).await?;
-            cache.follow(&all)?;
+            cache.follow(all)?;
         }
         self.publish(cache);
         Ok(())
@@ -398,6 +398,20 @@ impl<T: TableTime> Inner<T> {
             is_fresh = true;
         }
         Err(TablesError::Storage(too_busy()))
+    }
+
+    /// What the latest state says, without writing anything.
+    pub(super) async fn check<X, R>(
+        &self,
+        decide: impl Fn(&TxnsState<T>) -> Result<X, R>,
+    ) -> Result<X, TablesError<R>> {
+        let mut cache = self.cache.lock().await;
+        if let Ok(decided) = decide(&cache.state) {
+            return Ok(decided);
+        }
+        // It may be that others have made it possible.
+        self.catch_up(&mut cache).await?;
+        decide(&cache.state).map_err(TablesError::Refused)
     }
 
     /// Those that are no tables any more need not be forgotten once more.

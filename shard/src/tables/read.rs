@@ -6,6 +6,7 @@ use bytes::Bytes;
 use lowwater::{ShardId, Since, StorageError, Upper};
 use timely::progress::Antichain;
 
+use crate::schema::Schema;
 use crate::updates::Updates;
 
 use super::encoding::decode_writes;
@@ -20,8 +21,8 @@ pub(super) struct View<T> {
     pub(super) upper: Option<Upper<T>>,
     /// What may not be in its own shard.
     pub(super) writes: Vec<(T, Bytes)>,
-    /// Transactions can write to it.
-    pub(super) is_registered: bool,
+    /// Since when transactions can write to it.
+    pub(super) registered: Option<T>,
     /// Nothing was written to it lately.
     pub(super) is_quiet: bool,
 }
@@ -93,7 +94,7 @@ impl<T: TableTime> Tables<T> {
             let view = inner.view(table, known).await;
             match &view.upper {
                 Some(upper) if upper.is_past(&past) => return Ok(true),
-                Some(_) if view.is_registered => inner.changed(&mut uppers).await?,
+                Some(_) if view.registered.is_some() => inner.changed(&mut uppers).await?,
                 // Whether it has left as far as it must may be known to others only.
                 Some(_) | None => {
                     let mut heads = inner.store.heads(vec![table]).await?;
@@ -115,10 +116,7 @@ impl<T: TableTime> Tables<T> {
     /// be in its own shard then.
     async fn apply(&self, table: ShardId, as_of: &T) -> Result<Vec<(T, Bytes)>, ReadError<T>> {
         let inner = &self.inner;
-        if inner.may_write::<()>().is_ok() {
-            let applied = inner.apply_to(BTreeSet::from([table]), as_of).await;
-            applied.map_err(never)?;
-        }
+        inner.close(table, as_of).await?;
         // The state before the shard: what is no longer in the one is in the other.
         let mut writes = inner.view(table, Upper::minimum()).await.writes;
         writes.retain(|(at, _)| at <= as_of);
@@ -134,6 +132,23 @@ impl<T: TableTime> Tables<T> {
 }
 
 impl<T: TableTime> Inner<T> {
+    /// Makes sure that all that there will ever be of a table up to and at `through` was committed,
+    /// or is in its own shard. Others can write to that until its registration has reached it: who
+    /// may write brings it there, and applies what was committed on the way; who only reads waits.
+    pub(super) async fn close(&self, table: ShardId, through: &T) -> Result<(), ReadError<T>> {
+        let registered = self.cache.lock().await.state.registered_at(table).cloned();
+        if self.may_write::<()>().is_ok() {
+            let through = registered.map_or_else(|| through.clone(), |at| at.max(through.clone()));
+            let applied = self.apply_to(BTreeSet::from([table]), &through).await;
+            return applied.map_err(never);
+        }
+        if let Some(registered) = registered {
+            let open_to_others = Antichain::from_elem(registered.min(through.clone()));
+            self.store.wait_past(table, open_to_others).await?;
+        }
+        Ok(())
+    }
+
     /// What the state says of a table; `from` is where the reader has read it up to.
     pub(super) async fn view(&self, table: ShardId, from: Upper<T>) -> View<T> {
         let cache = self.cache.lock().await;
@@ -142,7 +157,7 @@ impl<T: TableTime> Inner<T> {
         View {
             upper: cache.state.logical_upper(table),
             writes: writes.unwrap_or_default(),
-            is_registered: cache.state.is_registered(table),
+            registered: cache.state.registered_at(table).cloned(),
             is_quiet: cache.is_quiet(table, &from),
         }
     }
@@ -158,23 +173,31 @@ fn as_of_time<T: TableTime>(
         let since = contents.since;
         return Err(TablesError::Refused(ReadRefusal::TooEarly { table, since }));
     }
-    let mut updates = merge(contents, writes)?.filter(|at| at <= as_of);
+    let mut updates = merge(contents, writes, |at| at <= as_of)?;
     updates.advance(&Since::at(as_of.clone()));
     Ok(updates.consolidate())
 }
 
-/// What is in a table's own shard, and those of the writes that are not.
+/// What is in a table's own shard, and those of the writes that are not, at the times that are kept.
 pub(super) fn merge<T: TableTime>(
     contents: Contents<T>,
     writes: &[(T, Bytes)],
+    keep: impl Fn(&T) -> bool,
 ) -> Result<Updates<T>, StorageError> {
-    let missing = writes.iter();
-    let missing = missing.filter(|(at, _)| !contents.upper.is_complete_at(at));
-    let missing: Vec<(T, Bytes)> = missing.cloned().collect();
-    if missing.is_empty() {
-        return Ok(contents.updates);
+    let missing = |at: &T| keep(at) && !contents.upper.is_complete_at(at);
+    let missing: Vec<(T, Bytes)> = writes
+        .iter()
+        .filter(|(at, _)| missing(at))
+        .cloned()
+        .collect();
+    let mut all: Vec<Updates<T>> = Vec::with_capacity(contents.updates.len() + 1);
+    for updates in contents.updates {
+        all.push(updates.filter(&keep));
     }
-    let missing = decode_writes(&missing, &contents.schemas).map_err(give_up)?;
-    let latest = contents.schemas.last().expect("the writes are of it");
-    Updates::concat([contents.updates, missing], latest).map_err(give_up)
+    if !missing.is_empty() {
+        all.push(decode_writes(&missing, &contents.schemas).map_err(give_up)?);
+    }
+    let nothing = Schema::new(Vec::new()).expect("no column occurs twice");
+    let latest = contents.schemas.last().unwrap_or(&nothing);
+    Updates::concat(all, latest).map_err(give_up)
 }

@@ -8,11 +8,12 @@ use crate::record::SchemaRefusal;
 use crate::schema::Schema;
 
 use super::error::{
-    AlterError, ApplyError, ForgetError, RegisterError, RegisterFault, TablesError, write_trouble,
+    AlterError, ApplyError, ForgetError, RegisterError, RegisterFault, RegisterFaults, TablesError,
+    write_trouble,
 };
 use super::handle::{Inner, TRIES_MAX, Tables, never};
-use super::state::{ForgetRefusal, RegisterRefusal};
-use super::store::SchemaFault;
+use super::state::{ForgetRefusal, RegisterRefusal, TxnsState};
+use super::store::{Head, SchemaFault};
 use super::time::TableTime;
 
 impl<T: TableTime> Tables<T> {
@@ -24,8 +25,8 @@ impl<T: TableTime> Tables<T> {
     ///
     /// # Errors
     ///
-    /// If the time has passed, with the first that has not; if a shard is written further than
-    /// that, or its schema does not become this one.
+    /// If the time has passed, with the first that has not; if shards are written further than
+    /// that, or their schemas do not become these: with all of them. Then nothing was written.
     ///
     /// # Durability
     ///
@@ -35,32 +36,49 @@ impl<T: TableTime> Tables<T> {
         at: &T,
         tables: &[(ShardId, Schema)],
     ) -> Result<Upper<T>, RegisterError<T>> {
-        self.inner.may_write()?;
-        let added = self.inner.store.add_schemas(tables.to_vec()).await;
-        let added = added.map_err(|(table, fault)| {
-            schema_trouble(fault, |refusal| schema_refused(table, refusal))
-        });
-        self.inner.heard(added)?;
+        let inner = &self.inner;
+        inner.may_write()?;
         let ids: BTreeSet<ShardId> = tables.iter().map(|(table, _)| *table).collect();
         let mut tries = 0..TRIES_MAX;
         let upper = loop {
-            let shards = ids.iter().copied().collect();
-            let mut uppers = BTreeMap::new();
-            for (id, head) in self.inner.store.heads(shards).await? {
-                let head = head?;
-                self.inner.schemas.note(id, &head.schemas);
-                uppers.insert(id, head.upper);
-            }
-            match self.inner.step(|state| state.register(at, &uppers)).await {
-                Err(TablesError::Refused(RegisterRefusal::StillForgotten(tables)))
-                    if tries.next().is_some() =>
-                {
-                    self.inner.finish_forgetting(tables).await.map_err(never)?;
+            let mut heads = inner.heads_of(&ids).await?;
+            let (missing, mut faults) = missing_schemas(&heads, tables);
+            let register = |state: &TxnsState<T>, heads: &Heads<T>| {
+                let uppers = heads.iter().map(|(id, head)| (*id, head.upper.clone()));
+                state.register(at, &uppers.collect())
+            };
+            // Before anything is written, so that nothing is if one is refused.
+            let registered = match inner.check(|state| register(state, &heads)).await {
+                Ok(_) if faults.is_empty() => {
+                    if !missing.is_empty() {
+                        inner.add_schemas(missing).await?;
+                        heads = inner.heads_of(&ids).await?;
+                    }
+                    inner.step(|state| register(state, &heads)).await
                 }
-                done => break done.map_err(|error| error.map(RegisterFault::from))?,
+                Ok(_) => return Err(TablesError::Refused(RegisterFaults::Tables(faults))),
+                Err(error) => Err(error),
+            };
+            match registered {
+                Err(TablesError::Refused(RegisterRefusal::StillForgotten(tables)))
+                    if faults.is_empty() && tries.next().is_some() =>
+                {
+                    inner.finish_forgetting(tables).await.map_err(never)?;
+                }
+                Err(TablesError::Refused(refusal)) => {
+                    let refused = match RegisterFaults::from(refusal) {
+                        RegisterFaults::Tables(others) => {
+                            faults.extend(others);
+                            RegisterFaults::Tables(faults)
+                        }
+                        passed @ RegisterFaults::Passed(_) => passed,
+                    };
+                    return Err(TablesError::Refused(refused));
+                }
+                done => break done.map_err(|error| error.map(RegisterFaults::from))?,
             }
         };
-        self.inner.apply_to(ids, at).await.map_err(never)?;
+        inner.apply_to(ids, at).await.map_err(never)?;
         Ok(upper)
     }
 
@@ -132,7 +150,57 @@ impl<T: TableTime> Tables<T> {
     }
 }
 
+/// What the shards say that are to become tables.
+type Heads<T> = BTreeMap<ShardId, Head<T>>;
+
+type Faults<T> = BTreeMap<ShardId, RegisterFault<T>>;
+
+/// The schemas that shards have yet to be given, and the shards that do not take them.
+fn missing_schemas<T: TableTime>(
+    heads: &Heads<T>,
+    tables: &[(ShardId, Schema)],
+) -> (Vec<(ShardId, Schema)>, Faults<T>) {
+    let (mut missing, mut faults) = (Vec::new(), BTreeMap::new());
+    let mut latest: BTreeMap<ShardId, &Schema> = BTreeMap::new();
+    for (table, schema) in tables {
+        let known = heads.get(table).map_or(&[][..], |head| &head.schemas);
+        if known.contains(schema) || missing.iter().any(|(id, new)| (id, new) == (table, schema)) {
+            continue;
+        }
+        let before = latest.insert(*table, schema).or(known.last());
+        match before.map(|before| (before, before.may_evolve_into(schema))) {
+            Some((before, Err(reason))) => {
+                let latest = before.clone();
+                let refusal = SchemaRefusal { latest, reason };
+                faults
+                    .entry(*table)
+                    .or_insert(RegisterFault::Schema(refusal));
+            }
+            Some((_, Ok(()))) | None => missing.push((*table, schema.clone())),
+        }
+    }
+    (missing, faults)
+}
+
 impl<T: TableTime> Inner<T> {
+    async fn heads_of(&self, tables: &BTreeSet<ShardId>) -> Result<Heads<T>, StorageError> {
+        let mut heads = Heads::new();
+        for (id, head) in self.store.heads(tables.iter().copied().collect()).await? {
+            let head = head?;
+            self.schemas.note(id, &head.schemas);
+            heads.insert(id, head);
+        }
+        Ok(heads)
+    }
+
+    async fn add_schemas(&self, schemas: Vec<(ShardId, Schema)>) -> Result<(), RegisterError<T>> {
+        let added = self.store.add_schemas(schemas).await;
+        self.heard(added.map_err(|(table, fault)| {
+            let refused = |refusal| BTreeMap::from([(table, RegisterFault::Schema(refusal))]);
+            schema_trouble(fault, |refusal| RegisterFaults::Tables(refused(refusal)))
+        }))
+    }
+
     /// Writes the own shards of forgotten tables past where they were forgotten.
     async fn finish_forgetting(&self, tables: BTreeSet<ShardId>) -> Result<(), ApplyError> {
         let latest = self.cache.lock().await.state.latest_unapplied().cloned();
@@ -151,8 +219,4 @@ fn schema_trouble<T: TableTime, R>(
         SchemaFault::Refused(refusal) => TablesError::Refused(refused(refusal)),
         SchemaFault::Write(fault) => write_trouble(fault),
     }
-}
-
-fn schema_refused<T>(table: ShardId, refusal: SchemaRefusal) -> RegisterFault<T> {
-    RegisterFault::Schema { table, refusal }
 }

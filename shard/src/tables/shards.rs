@@ -8,9 +8,10 @@ use parking_lot::Mutex;
 use timely::progress::Antichain;
 
 use crate::append::with_schema;
+use crate::compaction::NoRefusal;
 use crate::consensus::{Fence, Fenced};
 use crate::hub::{ById, Hub, Shard};
-use crate::id::{ReaderId, SchemaId};
+use crate::id::{PartId, ReaderId, SchemaId};
 use crate::parts::{PartError, Parts};
 use crate::record::{
     AppendError, Batch, Content, DataChange, DataRecord, Decision, NewBatch, SchemaRefusal,
@@ -20,16 +21,20 @@ use crate::schema::Schema;
 use crate::storage::take_charge;
 use crate::transact::{CommandError, Transactor};
 
-use super::contents::{self, Unread};
+use super::contents::{self, Merging, Unread};
 use super::encoding::txns_schema;
 use super::error::give_up;
 use super::store::{
     Contents, Head, Heads, Later, SchemaFault, TableAppend, TableStore, WriteFault,
 };
 use super::time::TableTime;
+use super::used::Used;
 
 /// How often something is tried again because others were faster, or we too slow.
 const TRIES_MAX: usize = 10;
+
+/// How much one content of the txns shard holds once it is merged; one row may be larger.
+const CONTENT_BYTES_MAX: usize = 256 << 20;
 
 /// What tables need of shards, by the shards of a store.
 #[derive(Debug)]
@@ -38,8 +43,7 @@ pub(super) struct ShardTables<T: TableTime> {
     parts: Parts,
     /// Writes as the controller, once it is in charge.
     control: OnceLock<Control>,
-    /// What is used stays read.
-    used: Mutex<ById<Arc<Shard<T>>>>,
+    used: Mutex<Used<T>>,
 }
 
 #[derive(Debug)]
@@ -52,7 +56,7 @@ struct Control {
 impl<T: TableTime> ShardTables<T> {
     /// Writes nothing yet.
     pub(super) fn new(hub: Arc<Hub<T>>, parts: Parts, txns: ShardId) -> Self {
-        let used = Mutex::new(ById::from([(txns, hub.shard(txns))]));
+        let used = Mutex::new(Used::new(hub.shard(txns)));
         ShardTables {
             hub,
             parts,
@@ -94,11 +98,7 @@ impl<T: TableTime> ShardTables<T> {
     }
 
     fn shard(&self, id: ShardId) -> Arc<Shard<T>> {
-        let mut used = self.used.lock();
-        // What is written to its end will hardly be used again.
-        used.retain(|_, shard| !shard.upper().is_sealed());
-        let shard = used.entry(id).or_insert_with(|| self.hub.shard(id));
-        Arc::clone(shard)
+        self.used.lock().shard(id, || self.hub.shard(id))
     }
 
     async fn read_since(&self, shard: &Arc<Shard<T>>) -> Result<Since<T>, StorageError> {
@@ -145,7 +145,10 @@ impl<T: TableTime> ShardTables<T> {
         let (upper, schemas) = (record.upper().clone(), record.schemas().to_vec());
         drop(data);
         let updates = contents::read(&self.parts, shard.id, &batches, &schemas).await?;
-        let updates = updates.filter(|time| lower.frontier().less_equal(time));
+        let mut updates = updates;
+        for content in &mut updates {
+            *content = content.filter(|time| lower.frontier().less_equal(time));
+        }
         // After the data: they were compacted no further than this.
         let since = self.read_since(shard).await?;
         Ok(Contents {
@@ -191,35 +194,67 @@ impl<T: TableTime> ShardTables<T> {
 
 impl<T: TableTime> ShardTables<T> {
     /// Merges batches into one, but for the latest, where other processes may be.
-    async fn compact_now(&self, shard: &Arc<Shard<T>>) -> Result<(), WriteFault<T>> {
+    async fn merge(&self, txns: &Arc<Shard<T>>) -> Result<(), WriteFault<T>> {
         let control = self.control()?;
-        let since = self.read_since(shard).await.map_err(WriteFault::Storage)?;
-        let data = shard.data.lock().await;
+        let data = txns.data.lock().await;
         let batches = contents::worth_merging(data.record().batches()).to_vec();
         let schemas = data.record().schemas().to_vec();
         drop(data);
         let ([first, .., last], Some(schema)) = (&*batches, schemas.last()) else {
             return Ok(());
         };
-        let mut merged = match contents::read(&self.parts, shard.id, &batches, &schemas).await {
-            Ok(merged) => merged,
+        let since = self.read_since(txns).await.map_err(WriteFault::Storage)?;
+        let merging = Merging::new(since.clone());
+        let merging = merging.read(&self.parts, txns.id, &batches, &schemas);
+        let mut merging = match merging.await {
+            Ok(merging) => merging,
             // Somebody else was faster, or will be told by whoever reads it.
             Err(Unread::Missing(_)) => return Ok(()),
             Err(Unread::Storage(error)) => return Err(WriteFault::Storage(error)),
         };
-        merged.advance(&since);
-        let written = contents::write(&self.parts, shard, schema, &merged.consolidate()).await;
-        let written = written.map_err(WriteFault::Storage)?;
+        let mut written = Vec::new();
+        while let Some(updates) = merging.next(CONTENT_BYTES_MAX) {
+            let updates = updates.map_err(WriteFault::Storage)?;
+            let stored = contents::write(&self.parts, txns, schema, &updates).await;
+            written.extend(stored.map_err(WriteFault::Storage)?);
+        }
         let newest = u32::try_from(schemas.len() - 1).expect("a record has fewer than 2^32");
         let written = with_schema(&written, SchemaId::new(newest));
         let compact = |record: &DataRecord<T>| {
             record.compact(first.id, last.id, since.clone(), written.clone())
         };
-        match self.hub.write(&control.transactor, shard, compact).await {
+        match self.hub.write(&control.transactor, txns, compact).await {
             // Refused: somebody else was faster.
             Ok(_) | Err(CommandError::Refused(_)) => Ok(()),
             Err(error) => Err(refused_for_good(error)),
         }
+    }
+
+    /// Deletes the parts that were replaced and that no lease keeps: first what is stored, then the
+    /// note of it, so that a crash in between leaves the note. Who reads tables without a lease reads
+    /// again where it finds them gone.
+    async fn collect_garbage(&self, txns: &Arc<Shard<T>>) -> Result<(), WriteFault<T>> {
+        let control = self.control()?;
+        if txns.data.lock().await.record().garbage().is_empty() {
+            return Ok(());
+        }
+        // Who reads is asked before: whoever comes later finds a version without the garbage.
+        let refreshed = self.hub.refresh_one::<SinceRecord<T>>(txns).await;
+        refreshed.map_err(WriteFault::Storage)?;
+        let leased = txns.sinces.lock().await.record().oldest_read();
+        let data = txns.data.lock().await;
+        let oldest = leased.into_iter().chain(txns.oldest_reading()).min();
+        let names = data.record().deletable(oldest);
+        drop(data);
+        if names.is_empty() {
+            return Ok(());
+        }
+        let deleted = self.parts.delete(txns.id, &names).await;
+        deleted.map_err(|error| WriteFault::Storage(error.into()))?;
+        let parts: Vec<PartId> = names.iter().map(|name| name.part).collect();
+        let swept = |record: &DataRecord<T>| Ok::<_, NoRefusal>(record.swept(&parts));
+        let swept = self.hub.write(&control.transactor, txns, swept).await;
+        swept.map_err(refused_for_good)
     }
 }
 
@@ -327,8 +362,12 @@ impl<T: TableTime> TableStore<T> for ShardTables<T> {
         })
     }
 
-    fn compact(&self, shard: ShardId) -> Later<'_, Result<(), WriteFault<T>>> {
-        Box::pin(async move { self.compact_now(&self.shard(shard)).await })
+    fn compact(&self, txns: ShardId) -> Later<'_, Result<(), WriteFault<T>>> {
+        Box::pin(async move {
+            let txns = self.shard(txns);
+            self.merge(&txns).await?;
+            self.collect_garbage(&txns).await
+        })
     }
 
     fn downgrade(&self, shard: ShardId, since: Since<T>) -> Later<'_, Result<(), WriteFault<T>>> {

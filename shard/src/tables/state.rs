@@ -14,6 +14,7 @@ use lowwater::{ShardId, Since, Upper};
 use super::row::{Misplaced, TxnsRow};
 use super::time::{TableTime, last_before, since_at, upper_after};
 
+pub(super) use application::APPLICATION_BYTES_MAX;
 pub use application::{Application, Foreign};
 pub use commit::CommitRefusal;
 pub use forget::ForgetRefusal;

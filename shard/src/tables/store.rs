@@ -44,8 +44,9 @@ pub(crate) trait TableStore<T>: fmt::Debug + Send + Sync + 'static {
         schemas: Vec<(ShardId, Schema)>,
     ) -> Later<'_, Result<(), (ShardId, SchemaFault<T>)>>;
 
-    /// Merges batches of a shard where that is worth it, what its readers have let go of left out.
-    fn compact(&self, shard: ShardId) -> Later<'_, Result<(), WriteFault<T>>>;
+    /// Merges batches of the txns shard where that is worth it, what its readers have let go of left
+    /// out, and deletes what was replaced.
+    fn compact(&self, txns: ShardId) -> Later<'_, Result<(), WriteFault<T>>>;
 
     /// From now on this writes as the controller that has taken over the store with `fence`. Prepares
     /// the txns shard for that.
@@ -78,8 +79,8 @@ pub(crate) struct Contents<T> {
     pub(crate) upper: Upper<T>,
     /// From when on the shard can be read; its times may have been advanced to that.
     pub(crate) since: Since<T>,
-    /// Of the latest schema.
-    pub(crate) updates: Updates<T>,
+    /// As they are stored, each of one of the schemas: as one they may be more than a batch holds.
+    pub(crate) updates: Vec<Updates<T>>,
     pub(crate) schemas: Vec<Schema>,
 }
 

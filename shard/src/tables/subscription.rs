@@ -90,9 +90,14 @@ impl<T: TableTime> Subscription<T> {
                     if let Some(updates) = self.nothing.clone().filter(|_| view.is_quiet) {
                         return Ok(Progress { updates, upper });
                     }
+                    if let Some(registered) =
+                        view.registered.filter(|at| !reached.is_complete_at(at))
+                    {
+                        inner.close(self.table, &registered).await?;
+                    }
                     return self.between(from, reached, upper, &view.writes).await;
                 }
-                Some(_) if view.is_registered => inner.changed(&mut uppers).await?,
+                Some(_) if view.registered.is_some() => inner.changed(&mut uppers).await?,
                 // Whether it has left as far as it must may be known to others only.
                 Some(_) | None => {
                     let mut heads = inner.store.heads(vec![self.table]).await?;
@@ -126,8 +131,9 @@ impl<T: TableTime> Subscription<T> {
             let since = contents.since;
             return Err(TablesError::Refused(ReadRefusal::TooEarly { table, since }));
         }
-        let updates = merge(contents, writes)?;
-        let updates = updates.filter(|at| from <= at && upper.is_complete_at(at));
+        let updates = merge(contents, writes, |at| {
+            from <= at && upper.is_complete_at(at)
+        })?;
         Ok(Progress { updates, upper })
     }
 }

@@ -6,6 +6,7 @@ use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
 use lowwater::{ShardId, Upper};
 
+use crate::id::SchemaId;
 use crate::schema::Schema;
 use crate::updates::UpdatesError;
 
@@ -101,16 +102,18 @@ impl<T: TableTime> Transaction<T> {
         for (table, head) in inner.store.heads(tables.into_iter().collect()).await? {
             inner.schemas.note(table, &head?.schemas);
         }
-        let unknown = |(table, schema, _): &&(ShardId, Schema, Unnumbered)| {
-            inner.schemas.number(*table, schema).is_none()
+        // All at once: what is known may be forgotten by another thread at any time.
+        let number = |(table, schema, _): &(ShardId, Schema, Unnumbered)| {
+            let number = inner.schemas.number(*table, schema);
+            number.ok_or(TablesError::Refused(CommitRefusal::UnknownSchema(*table)))
         };
-        if let Some((table, ..)) = self.unnumbered.iter().find(unknown) {
-            return Err(TablesError::Refused(CommitRefusal::UnknownSchema(*table)));
-        }
-        let tables = self.tables.clone();
-        for (table, schema, payload) in std::mem::take(&mut self.unnumbered) {
-            let id = tables.inner.schemas.number(table, &schema);
-            self.take(table, payload.number(id.expect("all are known")));
+        let numbers: Result<Vec<SchemaId>, _> = self.unnumbered.iter().map(number).collect();
+        let numbers = numbers?;
+        for ((table, _, payload), number) in std::mem::take(&mut self.unnumbered)
+            .into_iter()
+            .zip(numbers)
+        {
+            self.take(table, payload.number(number));
         }
         Ok(())
     }

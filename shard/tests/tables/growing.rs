@@ -48,6 +48,11 @@ async fn a_large_transaction_is_stored_in_parts_and_outlives_a_crash_before_it_i
         0,
         "what was applied is nowhere in the txns shard"
     );
+    assert_eq!(
+        parts.list(TXNS).await.unwrap(),
+        [],
+        "nor is it stored any more"
+    );
     assert_eq!(read(&tables, A, 39).await, many);
     assert_eq!(read(&reader, B, 39).await.len(), 37);
 }

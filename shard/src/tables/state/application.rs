@@ -7,6 +7,9 @@ use timely::PartialOrder;
 use super::super::time::{TableTime, later, upper_after};
 use super::{Table, TxnsState};
 
+/// How much one application brings to a table's shard, in payloads; the last time may go beyond that.
+pub(in super::super) const APPLICATION_BYTES_MAX: usize = 256 << 20;
+
 /// An append to a table's own shard, if it is still written up to `lower`.
 #[must_use = "nothing is written yet"]
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,8 +36,9 @@ impl<T: TableTime> TxnsState<T> {
     /// What to append to a table's own shard, written up to `physical`, so that it has what was
     /// committed up to and at `through`. `None` if it has.
     ///
-    /// Everything that was committed up to there goes in one append; to do it again, here or in
-    /// another process, finds that the shard is written further.
+    /// Everything that was committed up to there goes in one append, unless it is very much: then
+    /// that goes first which is oldest, and the rest when it is asked for again. To do it again, here
+    /// or in another process, finds that the shard is written further.
     ///
     /// # Errors
     ///
@@ -49,9 +53,10 @@ impl<T: TableTime> TxnsState<T> {
             return Ok(None);
         };
         self.check_physical(id, table, physical)?;
-        let writes = table.writes_beyond(physical, through);
+        let mut writes = table.writes_beyond(physical, through);
+        let through = oldest_first(&mut writes).unwrap_or_else(|| through.clone());
         let marks = [&table.registered, &table.forgotten].into_iter().flatten();
-        let times = marks.filter(|at| *at <= through);
+        let times = marks.filter(|at| **at <= through);
         let times = times.chain(writes.iter().map(|(at, _)| at));
         let upper = times.map(upper_after).fold(physical.clone(), later);
         let lower = physical.clone();
@@ -71,11 +76,15 @@ impl<T: TableTime> TxnsState<T> {
         table.map_or_else(Vec::new, |table| table.writes_beyond(physical, as_of))
     }
 
-    /// Notes how far a table's own shard is written: what is not beyond that was applied.
+    /// Notes how far a table's own shard is written: what is not beyond that was applied, unless
+    /// somebody else has written there.
     pub fn applied(&mut self, id: ShardId, physical: &Upper<T>) {
         let Some(table) = self.tables.get(&id) else {
             return;
         };
+        if self.check_physical(id, table, physical).is_err() {
+            return;
+        }
         let times = table.writes.keys().chain(&table.forgotten);
         for at in times.filter(|at| physical.is_complete_at(at)) {
             let key = (at.clone(), id);
@@ -101,6 +110,19 @@ impl<T: TableTime> TxnsState<T> {
             Err(Foreign { table: id, upper })
         }
     }
+}
+
+/// Leaves what is not too much for one application; the last time of that, if something is left out.
+fn oldest_first<T: TableTime>(writes: &mut Vec<(T, Bytes)>) -> Option<T> {
+    let (mut bytes, mut last) = (0, None);
+    let cut = writes.iter().position(|(at, payload)| {
+        let is_enough = bytes >= APPLICATION_BYTES_MAX && last != Some(at);
+        bytes += payload.len();
+        last = Some(at);
+        is_enough
+    })?;
+    writes.truncate(cut);
+    writes.last().map(|(at, _)| at.clone())
 }
 
 impl<T: TableTime> Table<T> {

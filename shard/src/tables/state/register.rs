@@ -15,15 +15,11 @@ pub enum RegisterRefusal<T> {
     /// Choose another time.
     #[error(transparent)]
     Passed(#[from] Passed<T>),
-    /// The shard was written by others beyond the time at which it would become a table: what was
-    /// committed before that would look applied.
-    #[error("table {table} is itself written up to {upper:?} already")]
-    Ahead {
-        /// The shard.
-        table: ShardId,
-        /// How far it is written. Register at a time that is not before it.
-        upper: Upper<T>,
-    },
+    /// These shards were written by others, up to here, beyond the time at which they would become
+    /// tables: what was committed before that would look applied. Register at a time that is not
+    /// before it.
+    #[error("themselves written further already: {0:?}")]
+    Ahead(BTreeMap<ShardId, Upper<T>>),
     /// These were forgotten, and their shards are not known to be written past that.
     #[error("being forgotten: {0:?}")]
     StillForgotten(BTreeSet<ShardId>),
@@ -38,7 +34,7 @@ impl<T: TableTime> TxnsState<T> {
     ///
     /// # Errors
     ///
-    /// If the time has passed; if a shard is itself further.
+    /// If the time has passed; if shards are themselves further, with all of them.
     pub fn register(
         &self,
         at: &T,
@@ -46,20 +42,22 @@ impl<T: TableTime> TxnsState<T> {
     ) -> Result<Step<T>, RegisterRefusal<T>> {
         self.is_open(at)?;
         let mut rows = Vec::new();
-        let mut still_forgotten = BTreeSet::new();
+        let (mut ahead, mut still_forgotten) = (BTreeMap::new(), BTreeSet::new());
         for (&table, upper) in tables {
             if self.is_registered(table) {
                 continue;
             }
             if !PartialOrder::less_equal(upper, &upper_after(at)) {
-                let upper = upper.clone();
-                return Err(RegisterRefusal::Ahead { table, upper });
+                ahead.insert(table, upper.clone());
             }
             if self.is_leaving(table) {
                 still_forgotten.insert(table);
             }
             let at = at.clone();
             rows.push((TxnsRow::Registered { table, at }, 1));
+        }
+        if !ahead.is_empty() {
+            return Err(RegisterRefusal::Ahead(ahead));
         }
         if !still_forgotten.is_empty() {
             return Err(RegisterRefusal::StillForgotten(still_forgotten));

@@ -121,11 +121,13 @@ fn to_register_again_changes_no_table_but_advances() {
 #[test]
 fn a_shard_that_is_further_than_its_registration_is_refused() {
     let state = TxnsState::<u64>::new();
-    let ahead = BTreeMap::from([(A, upper(9))]);
-    let refused = state.register(&7, &ahead);
-    let upper = upper(9);
-    assert_eq!(refused, Err(RegisterRefusal::Ahead { table: A, upper }));
-    assert!(state.register(&8, &ahead).is_ok());
+    let ahead = BTreeMap::from([(A, upper(9)), (B, upper(12))]);
+    let all = [(ShardId::new(3), upper(8))]
+        .into_iter()
+        .chain(ahead.clone());
+    let refused = state.register(&7, &all.collect());
+    assert_eq!(refused, Err(RegisterRefusal::Ahead(ahead.clone())));
+    assert!(state.register(&11, &ahead).is_ok());
 }
 
 #[test]
@@ -300,6 +302,42 @@ fn all_that_is_due_is_applied_in_one_append_oldest_first() {
 }
 
 #[test]
+fn of_very_much_the_oldest_is_applied_first_and_the_rest_in_further_appends() {
+    let mut state = registered();
+    let mebibyte = Bytes::from(vec![0; 1 << 20]);
+    for at in [3, 5, 7] {
+        let much = BTreeMap::from([(A, vec![mebibyte.clone(); 200])]);
+        let step = state.commit(&at, &much).unwrap();
+        take(&mut state, step);
+    }
+    let step = state.forget(&8, &BTreeSet::from([B])).unwrap();
+    take(&mut state, step);
+    let mut physical = Upper::minimum();
+    let mut applied = Vec::new();
+    while let Some(application) = state.application(A, &physical, &9).unwrap() {
+        assert_eq!(application.lower, physical);
+        applied.push((application.upper.clone(), application.writes.len()));
+        physical = application.upper;
+    }
+    assert_eq!(applied, [(upper(6), 400), (upper(8), 200)]);
+}
+
+#[test]
+fn what_is_committed_at_one_time_is_applied_in_one_append_however_much_it_is() {
+    let mut state = registered();
+    let mebibyte = Bytes::from(vec![0; 1 << 20]);
+    let much = BTreeMap::from([(A, vec![mebibyte; 512])]);
+    let step = state.commit(&3, &much).unwrap();
+    take(&mut state, step);
+    commit(&mut state, 4, &[(A, "a")]);
+    let application = state.application(A, &upper(2), &9).unwrap().unwrap();
+    assert_eq!(
+        (application.upper, application.writes.len()),
+        (upper(4), 512)
+    );
+}
+
+#[test]
 fn what_was_applied_is_not_applied_again() {
     let mut state = registered();
     commit(&mut state, 3, &[(A, "a")]);
@@ -330,6 +368,8 @@ fn a_table_that_somebody_else_has_written_is_found_out() {
         upper: upper(5),
     };
     assert_eq!(state.application(A, &upper(5), &3), Err(foreign));
+    state.applied(A, &upper(5));
+    assert_eq!(state.oldest_unapplied(), Some(&3), "it was not applied");
     assert!(state.application(A, &upper(4), &3).is_ok());
 }
 

@@ -64,3 +64,30 @@ async fn what_was_taken_in_wrongly_is_read_anew_by_who_follows() {
     }
     panic!("it is read as a whole no more: {:?}", reader.upper());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_table_that_cannot_be_applied_keeps_the_txns_shard_from_nothing_else() {
+    let store = MemoryTables::new();
+    let tables = registered(&store, Mode::Background(Duration::ZERO)).await;
+    // Somebody else writes to it, so that nothing can be brought there.
+    store.write_directly(A, Upper::at(50));
+    commit(&tables, 5, &[(B, &[1])]).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    commit(&tables, 7, &[(A, &[2])]).await;
+    commit(&tables, 9, &[(B, &[3])]).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(store.upper(B), Upper::at(10));
+    assert_eq!(
+        store.since(TXNS),
+        Since::at(7),
+        "not past what is not applied"
+    );
+    let compactions = store.compactions();
+    tables.advance(&10).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(
+        store.compactions() > compactions,
+        "it may have become many batches"
+    );
+    assert_eq!(store.since(TXNS), Since::at(7));
+}

@@ -103,3 +103,70 @@ async fn a_process_goes_on_over_a_txns_shard_that_others_have_compacted() {
     assert_eq!(read(&slow, A, 30).await, expected);
     assert_eq!(read(&open(&store, Mode::ReadOnly).await, B, 30).await, [30]);
 }
+
+/// A shard that others have written up to 50, and that is registered at 60 by somebody who has died
+/// before its own shard says so.
+async fn being_registered(store: &MemoryTables<u64>) {
+    let tables = open(store, Mode::ByHand).await;
+    tables.alter(A, &schema()).await.unwrap();
+    append(store, A, 0, 50, &[(1, 40)]).await;
+    store.crash_after(1);
+    assert!(tables.register(&60, &[(A, schema())]).await.is_err());
+    store.crash_after(usize::MAX);
+    assert_eq!(store.upper(A), Upper::at(50));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_at_a_time_before_the_registration_closes_the_table_to_others_first() {
+    let store = MemoryTables::new();
+    being_registered(&store).await;
+    let tables = open(&store, Mode::ByHand).await;
+    assert_eq!(read(&tables, A, 55).await, [1]);
+    assert_eq!(
+        store.upper(A),
+        Upper::at(61),
+        "nothing more can come before"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_only_reads_waits_for_what_others_write_while_a_table_is_being_registered() {
+    let store = MemoryTables::new();
+    being_registered(&store).await;
+    let reader = open(&store, Mode::ReadOnly).await;
+    let [one, other] = [55, 60].map(|as_of| {
+        let reader = reader.clone();
+        tokio::spawn(async move { read(&reader, A, as_of).await })
+    });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(!one.is_finished() && !other.is_finished());
+    append(&store, A, 50, 56, &[(2, 52)]).await;
+    let seen = timeout(LONG, one).await.expect("it hangs").unwrap();
+    assert_eq!(seen, [1, 2]);
+    assert!(!other.is_finished());
+    let writer = open(&store, Mode::ByHand).await;
+    assert_eq!(read(&writer, A, 60).await, [1, 2]);
+    let seen = timeout(LONG, other).await.expect("it hangs").unwrap();
+    assert_eq!(seen, [1, 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_misses_nothing_that_others_write_while_the_table_is_being_registered() {
+    let store = MemoryTables::new();
+    being_registered(&store).await;
+    let reader = open(&store, Mode::ReadOnly).await;
+    let mut subscription = reader.subscribe(A, 49);
+    let first = subscription.next().await.unwrap().unwrap();
+    assert_eq!(values(&first.updates), [(1, 49, 1)]);
+    let following = tokio::spawn(async move { subscription.next().await.unwrap().unwrap() });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(!following.is_finished());
+    append(&store, A, 50, 56, &[(2, 52)]).await;
+    let writer = open(&store, Mode::ByHand).await;
+    assert_eq!(read(&writer, A, 60).await, [1, 2]);
+    let next = timeout(LONG, following).await.expect("it hangs").unwrap();
+    assert_eq!(
+        (values(&next.updates), next.upper),
+        (vec![(2, 52, 1)], Upper::at(61))
+    );
+}

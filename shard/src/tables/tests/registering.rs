@@ -17,10 +17,10 @@ async fn register_is_idempotent_and_finishes_what_a_crash_has_left() {
     let tables = open(&store, Mode::ByHand).await;
     assert_eq!(tables.upper(), Upper::at(4));
     let passed = tables.register(&3, &[(A, schema())]).await.unwrap_err();
-    let refusal = RegisterRefusal::Passed(Passed {
+    let refusal = RegisterFaults::Passed(Passed {
         upper: Upper::at(4),
     });
-    assert!(matches!(passed, TablesError::Refused(RegisterFault::Refused(r)) if r == refusal));
+    assert!(matches!(passed, TablesError::Refused(r) if r == refusal));
     tables.register(&4, &[(A, schema())]).await.unwrap();
     assert_eq!(
         store.upper(A),
@@ -33,24 +33,63 @@ async fn register_is_idempotent_and_finishes_what_a_crash_has_left() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_shard_with_another_schema_or_further_than_the_time_does_not_become_a_table() {
+async fn each_shard_that_does_not_become_a_table_is_told_with_its_reason_and_nothing_is_written() {
     let store = MemoryTables::new();
     let tables = registered(&store, Mode::ByHand).await;
     let other = Schema::new(vec![column("other", false)]).unwrap();
-    let refused = tables.register(&5, &[(A, other)]).await.unwrap_err();
+    let [ahead, further, unseen] = [9, 10, 11].map(ShardId::new);
+    store.write_directly(ahead, Upper::at(50));
+    store.write_directly(further, Upper::at(60));
+    let mut all = vec![(unseen, schema()), (A, other.clone()), (B, other)];
+    let refused = tables.register(&5, &all).await.unwrap_err();
+    let TablesError::Refused(RegisterFaults::Tables(faults)) = refused else {
+        panic!("{refused}");
+    };
+    let another_schema = |fault: &RegisterFault<u64>| matches!(fault, RegisterFault::Schema(_));
+    assert_eq!(faults.keys().collect::<Vec<_>>(), [&A, &B]);
+    assert!(faults.values().all(another_schema), "{faults:?}");
+    all.extend([(ahead, schema()), (further, schema())]);
+    let steps = store.steps();
+    let refused = tables.register(&5, &all).await.unwrap_err();
+    assert!(
+        refused.to_string().contains(&format!("{further}: ")),
+        "{refused}"
+    );
+    let TablesError::Refused(RegisterFaults::Tables(faults)) = refused else {
+        panic!("{refused}");
+    };
+    assert_eq!(
+        faults.keys().collect::<Vec<_>>(),
+        [&A, &B, &ahead, &further]
+    );
+    let upper = Upper::at(60);
+    assert_eq!(faults[&further], RegisterFault::Ahead { upper });
+    assert!(another_schema(&faults[&A]));
+    let late = [(unseen, schema())];
+    let passed = tables.register(&1, &late).await.unwrap_err();
+    let upper = Upper::at(2);
+    let refusal = RegisterFaults::Passed(Passed { upper });
+    assert!(matches!(passed, TablesError::Refused(r) if r == refusal));
+    assert_eq!(store.steps(), steps);
+    assert_eq!(tables.upper(), Upper::at(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn versions_of_a_schema_are_registered_in_their_order_and_the_first_that_does_not_fit_is_told()
+ {
+    let store = MemoryTables::new();
+    let tables = open(&store, Mode::ByHand).await;
+    let second = Schema::new(vec![column("value", false), column("more", true)]).unwrap();
+    let wrong = [(A, second.clone()), (A, schema())];
+    let refused = tables.register(&1, &wrong).await.unwrap_err();
     assert!(matches!(
         refused,
-        TablesError::Refused(RegisterFault::Schema { table: A, .. })
+        TablesError::Refused(RegisterFaults::Tables(faults)) if faults.contains_key(&A)
     ));
-    let ahead = ShardId::new(9);
-    store.write_directly(ahead, Upper::at(50));
-    let refused = tables.register(&5, &[(ahead, schema())]).await.unwrap_err();
-    let refusal = RegisterRefusal::Ahead {
-        table: ahead,
-        upper: Upper::at(50),
-    };
-    assert!(matches!(refused, TablesError::Refused(RegisterFault::Refused(r)) if r == refusal));
-    assert_eq!(tables.upper(), Upper::at(2));
+    assert_eq!(store.steps(), 0);
+    let both = [(A, schema()), (A, second.clone()), (A, schema())];
+    tables.register(&1, &both).await.unwrap();
+    assert_eq!(store.schemas(A), [schema(), second]);
 }
 
 #[tokio::test(start_paused = true)]
