@@ -56,7 +56,8 @@ impl<T: ShardTime> Shards<T> {
     ) -> Result<(), FinalizeError<T>> {
         let shard = self.inner.hub.shard(shard);
         let used = ById::from([(shard.id, Arc::clone(&shard))]);
-        self.inner.expire_lapsed(used).await?;
+        let counters = &self.inner.counters;
+        self.inner.expire_lapsed(used, counters).await?;
         let finalizer = Finalizer {
             transactor: Transactor::new(Arc::clone(self.store()), fence),
             inner: &self.inner,
@@ -96,6 +97,9 @@ impl<T: ShardTime> Finalizer<'_, T> {
             .await
             .map_err(StorageError::from)?;
         self.write(SinceRecord::bury).await?;
+        let gone = self.shard.id;
+        self.inner.counters.keep(|shard| shard != gone);
+        self.inner.sightings.forget(gone);
         Ok(())
     }
 

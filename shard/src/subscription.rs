@@ -1,7 +1,5 @@
 //! A shard's contents, and then what happens to it.
 
-use std::sync::Arc;
-
 use lowwater::{Since, StorageError, StorageErrorKind, Upper};
 use timely::PartialOrder;
 use timely::progress::Antichain;
@@ -103,7 +101,7 @@ impl<T: ShardTime> Subscription<T> {
             let Some(sources) = self.sources(record, known) else {
                 drop(data);
                 // Compacted further than the lease lets: either it is gone, or it has just moved.
-                inner.renew(vec![Arc::clone(&self.reader.lease)]).await?;
+                inner.renew(&self.reader.lease).await?;
                 self.reader.check().await?;
                 continue;
             };

@@ -14,8 +14,14 @@ mod disk;
 mod history;
 #[path = "handles/leases.rs"]
 mod leases;
+#[path = "handles/never.rs"]
+mod never;
+#[path = "handles/renewing.rs"]
+mod renewing;
 #[path = "handles/snapshots.rs"]
 mod snapshots;
+#[path = "collections/stuck.rs"]
+mod stuck;
 #[path = "handles/subscriptions.rs"]
 mod subscriptions;
 #[path = "handles/sweeping.rs"]

@@ -37,6 +37,9 @@ use pool::Pool;
 use session::Session;
 use tls::Tls;
 
+/// Listeners are not told to look more often than this.
+const POLL_MIN: Duration = Duration::from_millis(1);
+
 /// Where the database is, and how to use it. Its `Debug` shows nothing of the password.
 #[derive(Clone)]
 pub struct PostgresConfig {
@@ -97,10 +100,11 @@ impl PostgresConfig {
     }
 
     /// How often listeners are told to look, whether there was a notification or not: those of the
-    /// database may be lost. Every 5 seconds unless told otherwise.
+    /// database may be lost. Every 5 seconds unless told otherwise; never more often than every
+    /// millisecond.
     #[must_use]
     pub fn poll_interval(mut self, poll_interval: Duration) -> Self {
-        self.poll_interval = poll_interval;
+        self.poll_interval = poll_interval.max(POLL_MIN);
         self
     }
 }

@@ -9,6 +9,8 @@ use timely::progress::Antichain;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use crate::clock::in_future;
+
 use super::encoding::decode_writes;
 use super::error::{ApplyError, TablesError, give_up, write_trouble};
 use super::handle::Inner;
@@ -303,7 +305,7 @@ impl<T: TableTime> Worker<T> {
             .map(|latest| cache.state.unapplied_through(latest));
         drop(cache);
         if let (Some(latest), Some(due)) = (latest, due) {
-            self.next_application = Instant::now() + self.every;
+            self.next_application = in_future(self.every);
             inner.apply_to(due, &latest).await?;
         }
         let limit = inner.cache.lock().await.state.since_limit();
