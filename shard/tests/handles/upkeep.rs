@@ -6,7 +6,8 @@ use lowwater::{Since, Upper};
 use lowwater_shard::consensus::unreliable::Fault;
 use lowwater_shard::record::Blocked;
 use lowwater_shard::{
-    Epoch, FinalizeError, ReaderId, SchemaId, SeqNo, Settings, Shards, SnapshotError, Upkeep,
+    DowngradeError, Epoch, FinalizeError, ReaderId, SchemaId, SeqNo, Settings, Shards,
+    SnapshotError, Upkeep,
 };
 use timely::PartialOrder;
 
@@ -271,6 +272,39 @@ async fn fence(world: &World) -> lowwater_shard::consensus::Fence {
     };
     world.store.take_over(fence).await.unwrap().unwrap();
     fence
+}
+
+#[test]
+fn a_controller_that_was_overtaken_moves_no_critical_since() {
+    run(async {
+        let world = World::new().await;
+        let shards = world.process::<u64>();
+        let older = fence(&world).await;
+        let mut critical = shards.critical_as(shard(), ME, older).await.unwrap();
+        critical
+            .compare_and_downgrade(older.epoch, older.epoch, &Since::at(1))
+            .await
+            .unwrap();
+        let newer = lowwater_shard::consensus::Fence {
+            epoch: Epoch::new(3),
+            incarnation: lowwater_shard::Incarnation::new(2),
+        };
+        lowwater_shard::consensus::Consensus::take_over(&world.store, newer)
+            .await
+            .unwrap()
+            .unwrap();
+        let by_newer = lowwater::StorageErrorKind::Fenced { by: newer.epoch };
+        let refused = critical
+            .compare_and_downgrade(older.epoch, older.epoch, &Since::at(2))
+            .await;
+        let Err(DowngradeError::Storage(error)) = refused else {
+            panic!("{refused:?}")
+        };
+        assert_eq!(error.kind(), by_newer);
+        let refused = shards.critical_as(shard(), ME, older).await.unwrap_err();
+        assert_eq!(refused.kind(), by_newer);
+        assert_eq!(shards.inspect(shard()).await.unwrap().since, Since::at(1));
+    });
 }
 
 #[test]
