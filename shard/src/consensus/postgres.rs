@@ -92,7 +92,8 @@ impl PostgresConfig {
     /// How long a request may take before its connection is given up, 30 seconds unless told
     /// otherwise: also to connect, and to open the store. The outcome of what was to be written is
     /// unknown then. The server is told to wait no longer for a process that has vanished in the
-    /// middle of a transaction.
+    /// middle of a transaction, and a little less for locks: a request that did not get one was not
+    /// carried out, for sure.
     #[must_use]
     pub fn request_timeout(mut self, request_timeout: Duration) -> Self {
         self.request_timeout = request_timeout;
