@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use lowwater::{ShardId, Since, StorageError, StorageErrorKind};
 
-use crate::compaction::{NoRefusal, trouble};
+use crate::compaction::NoRefusal;
+use crate::consensus::{Fence, Fenced};
 use crate::hub::Shard;
 use crate::id::{Epoch, ReaderId};
 use crate::record::{CriticalError, Downgraded, SinceRecord};
 use crate::shards::Shards;
 use crate::time::ShardTime;
-use crate::transact::CommandError;
+use crate::transact::{CommandError, Transactor};
 
 /// Keeps a shard readable from a since on, for good. Dropped, it releases nothing.
 ///
@@ -20,6 +21,8 @@ use crate::transact::CommandError;
 pub struct CriticalSince<T: ShardTime> {
     shards: Shards<T>,
     shard: Arc<Shard<T>>,
+    /// Writes as the controller that it was opened as, if it was.
+    transactor: Transactor,
     reader: ReaderId,
     epoch: Epoch,
     since: Since<T>,
@@ -41,6 +44,9 @@ impl<T: ShardTime> Shards<T> {
     /// is there already stays as it is, its epoch too: see [`CriticalSince::epoch`]. A shard that has
     /// gone opens as `[]`, and registers nobody.
     ///
+    /// Only the epoch in the shard's record guards it, not the one of the store: a controller that may
+    /// be replaced by another uses [`critical_as`](Shards::critical_as).
+    ///
     /// # Errors
     ///
     /// If storage fails.
@@ -50,15 +56,51 @@ impl<T: ShardTime> Shards<T> {
         reader: ReaderId,
         epoch: Epoch,
     ) -> Result<CriticalSince<T>, StorageError> {
+        let transactor = self.inner.hub.transactor().clone();
+        self.open_critical(id, reader, epoch, transactor).await
+    }
+
+    /// The same, as the controller that has [taken over](crate::consensus::Consensus::take_over) the
+    /// store with this fence, and with its epoch: whatever is written through the handle is refused in
+    /// the same transaction where another has taken over since.
+    ///
+    /// # Errors
+    ///
+    /// If storage fails, or another controller is in charge
+    /// ([`Fenced`](StorageErrorKind::Fenced)).
+    pub async fn critical_as(
+        &self,
+        id: ShardId,
+        reader: ReaderId,
+        fence: Fence,
+    ) -> Result<CriticalSince<T>, StorageError> {
+        let transactor = Transactor::new(Arc::clone(self.store()), Some(fence));
+        self.open_critical(id, reader, fence.epoch, transactor)
+            .await
+    }
+
+    async fn open_critical(
+        &self,
+        id: ShardId,
+        reader: ReaderId,
+        epoch: Epoch,
+        transactor: Transactor,
+    ) -> Result<CriticalSince<T>, StorageError> {
         let hub = &self.inner.hub;
         let shard = hub.shard(id);
         let open =
             |record: &SinceRecord<T>| Ok::<_, NoRefusal>(record.open_critical(reader, epoch));
-        let opened = hub.write(hub.transactor(), &shard, open).await;
-        let opened = opened.map_err(trouble)?;
+        let opened = hub.write(&transactor, &shard, open).await;
+        let opened = opened.map_err(|error| match error {
+            CommandError::Refused(never) => match never {},
+            CommandError::Fenced(by) => fenced(by),
+            CommandError::Log(error) => error.into(),
+            CommandError::Store(trouble) => trouble.0.into(),
+        })?;
         Ok(CriticalSince {
             shards: self.clone(),
             shard,
+            transactor,
             reader,
             epoch: opened.epoch,
             since: opened.since,
@@ -103,12 +145,10 @@ impl<T: ShardTime> CriticalSince<T> {
         let reader = self.reader;
         let downgrade =
             |record: &SinceRecord<T>| record.compare_and_downgrade(reader, expected, next, since);
-        let moved = hub.write(hub.transactor(), &self.shard, downgrade).await;
+        let moved = hub.write(&self.transactor, &self.shard, downgrade).await;
         let moved = moved.map_err(|error| match error {
             CommandError::Refused(refusal) => refusal.into(),
-            CommandError::Fenced(fenced) => {
-                StorageError::new(StorageErrorKind::GiveUp, fenced).into()
-            }
+            CommandError::Fenced(by) => fenced(by).into(),
             CommandError::Log(error) => StorageError::from(error).into(),
             CommandError::Store(trouble) => DowngradeError::Storage(trouble.0.into()),
         })?;
@@ -119,4 +159,14 @@ impl<T: ShardTime> CriticalSince<T> {
         };
         Ok(moved)
     }
+}
+
+/// Another controller is in charge of the store, or none ever was.
+fn fenced(fenced: Fenced) -> StorageError {
+    let kind = fenced
+        .by
+        .map_or(StorageErrorKind::GiveUp, |by| StorageErrorKind::Fenced {
+            by: by.epoch,
+        });
+    StorageError::new(kind, fenced)
 }

@@ -40,6 +40,15 @@ impl<T: ShardTime> Shards<T> {
     /// that can each be repeated: whatever happens in between, ask again. All later commands on the
     /// shard are harmless.
     ///
+    /// Nobody is asked whose shard it is: that no collection owns it, the caller knows, as
+    /// [`Collections`](crate::collections::Collections) do. A controller gives its `fence`; without one
+    /// nothing keeps an older controller from finalizing, and only a critical since of epoch 0 is
+    /// moved.
+    ///
+    /// Who was storing a part meanwhile, and dies before he is told that the shard has gone, leaves it
+    /// behind, and nobody looks for it: the shard is used no more. To ask again, or to
+    /// [sweep](Shards::sweep) the shard, deletes it.
+    ///
     /// # Errors
     ///
     /// See [`FinalizeError`]. Readers that have lapsed are expired when this was asked again and
@@ -57,7 +66,8 @@ impl<T: ShardTime> Shards<T> {
         let shard = self.inner.hub.shard(shard);
         let used = ById::from([(shard.id, Arc::clone(&shard))]);
         let transactor = Transactor::new(Arc::clone(self.store()), fence);
-        let expired = self.inner.expire_lapsed(&transactor, used).await;
+        let counters = &self.inner.counters;
+        let expired = self.inner.expire_lapsed(&transactor, used, counters).await;
         expired.map_err(|error| unfinished(error, |never| match never {}))?;
         let finalizer = Finalizer {
             transactor,
@@ -98,6 +108,9 @@ impl<T: ShardTime> Finalizer<'_, T> {
             .await
             .map_err(StorageError::from)?;
         self.write(SinceRecord::bury).await?;
+        let gone = self.shard.id;
+        self.inner.counters.keep(|shard| shard != gone);
+        self.inner.sightings.forget(gone);
         Ok(())
     }
 

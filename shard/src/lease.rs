@@ -12,6 +12,7 @@ use timely::PartialOrder;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::clock::{after, in_future};
 use crate::compaction::{NoRefusal, trouble};
 use crate::hub::{ById, Shard};
 use crate::id::{ReaderId, SeqNo};
@@ -39,6 +40,9 @@ struct State<T> {
     wish: Option<Since<T>>,
     /// When the last renewal that went through was sent.
     renewed: Instant,
+    /// When it is written again, whether it has a wish or not, where that has failed; and not before
+    /// that.
+    again_at: Option<Instant>,
     is_lost: bool,
 }
 
@@ -46,12 +50,14 @@ struct State<T> {
 #[derive(Debug)]
 pub(crate) struct Leases<T: ShardTime> {
     held: Mutex<BTreeMap<ReaderId, Arc<Lease<T>>>>,
-    /// Those that were given back, and are still in the record.
+    /// Those that were given back since the task looked last, and are still in the record.
     left: Mutex<Vec<Arc<Lease<T>>>>,
     /// Readers of this process that somebody else renews.
     own: Mutex<BTreeSet<ReaderId>>,
-    /// There are wishes, or leases were given back.
-    wished: Notify,
+    /// When the wishes that there are are written; at least an interval after those before.
+    wishes_at: Mutex<Option<Instant>>,
+    /// There is something for the task to look at.
+    news: Notify,
 }
 
 /// A reader of this process whose lease somebody else renews, until this is dropped.
@@ -73,7 +79,8 @@ impl<T: ShardTime> Default for Leases<T> {
             held: Mutex::default(),
             left: Mutex::default(),
             own: Mutex::default(),
-            wished: Notify::new(),
+            wishes_at: Mutex::default(),
+            news: Notify::new(),
         }
     }
 }
@@ -90,6 +97,7 @@ impl<T: ShardTime> Lease<T> {
             since,
             wish: None,
             renewed,
+            again_at: None,
             is_lost: false,
         };
         Lease {
@@ -105,19 +113,45 @@ impl<T: ShardTime> Lease<T> {
         self.state.lock().since.clone()
     }
 
-    fn has_wish(&self) -> bool {
-        self.state.lock().wish.is_some()
-    }
-
-    /// Where the since shall go, if that is not behind; true iff it is.
-    pub(crate) fn wish(&self, since: &Since<T>) -> bool {
+    /// Where the since shall go, unless that is behind or incomparable.
+    pub(crate) fn wish(&self, since: &Since<T>) -> Wished {
         let mut state = self.state.lock();
         let from = state.wish.as_ref().unwrap_or(&state.since);
-        let goes_on = PartialOrder::less_equal(from, since);
-        if goes_on && from != since {
-            state.wish = Some(since.clone());
+        if !PartialOrder::less_equal(from, since) {
+            return Wished::Refused;
         }
-        goes_on
+        if from == since {
+            return Wished::Already;
+        }
+        state.wish = Some(since.clone());
+        if since.is_gone() {
+            state.again_at = None;
+        }
+        Wished::Anew
+    }
+
+    /// Whether it is to be written now; `wishes` says whether it is time for wishes that can wait.
+    fn is_due(&self, now: Instant, wishes: bool, interval: Duration) -> bool {
+        let mut state = self.state.lock();
+        if let Some(at) = state.again_at {
+            return at <= now;
+        }
+        let Some(wish) = &state.wish else {
+            return false;
+        };
+        if wish.is_gone() || !wishes {
+            return wish.is_gone();
+        }
+        // Renewed just now, or tried again.
+        let not_before = after(state.renewed, interval);
+        if not_before > now {
+            state.again_at = Some(not_before);
+        }
+        not_before <= now
+    }
+
+    fn try_again_at(&self, at: Instant) {
+        self.state.lock().again_at = Some(at);
     }
 
     /// Renews and downgrades it.
@@ -151,10 +185,63 @@ impl<T: ShardTime> Lease<T> {
                 if state.wish.as_ref().is_some_and(done) {
                     state.wish = None;
                 }
-                state.since = since;
-                state.renewed = sent;
+                // Of two that were sent at a time, the one that was carried out first may be heard
+                // of last.
+                if PartialOrder::less_equal(&state.since, &since) {
+                    state.since = since;
+                }
+                state.renewed = state.renewed.max(sent);
+                state.again_at = None;
             }
             Err(LeaseLost { .. }) => state.is_lost = true,
+        }
+    }
+}
+
+/// What became of a wish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wished {
+    /// It is behind where the since is or shall go, or incomparable.
+    Refused,
+    /// There it is, or shall go.
+    Already,
+    /// It is to be written.
+    Anew,
+}
+
+/// A lease that is just being taken. Dropped, it is given back: it may be in the record.
+#[derive(Debug)]
+pub(crate) struct Taking<'a, T: ShardTime> {
+    leases: &'a Leases<T>,
+    lease: Option<Arc<Lease<T>>>,
+}
+
+impl<T: ShardTime> Taking<'_, T> {
+    /// It is in the record since `sent` at the earliest, with this since.
+    pub(crate) fn registered(&self, since: Since<T>, sent: Instant) {
+        if let Some(lease) = &self.lease {
+            lease.learn(Ok(since), sent);
+        }
+    }
+
+    /// It is not in the record, and will not be.
+    pub(crate) fn refused(mut self) {
+        self.lease = None;
+    }
+
+    /// Renews it from now on.
+    pub(crate) fn hold(mut self) {
+        if let Some(lease) = self.lease.take() {
+            self.leases.held.lock().insert(lease.reader, lease);
+        }
+    }
+}
+
+impl<T: ShardTime> Drop for Taking<'_, T> {
+    fn drop(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            self.leases.left.lock().push(lease);
+            self.leases.news.notify_one();
         }
     }
 }
@@ -180,19 +267,64 @@ impl<T: ShardTime> Leases<T> {
         }
     }
 
-    pub(crate) fn hold(&self, lease: &Arc<Lease<T>>) {
-        self.held.lock().insert(lease.reader, Arc::clone(lease));
+    /// Before a lease may be in the record.
+    pub(crate) fn take(&self, lease: &Arc<Lease<T>>) -> Taking<'_, T> {
+        Taking {
+            leases: self,
+            lease: Some(Arc::clone(lease)),
+        }
     }
 
     pub(crate) fn give_back(&self, lease: &Arc<Lease<T>>) {
         if self.held.lock().remove(&lease.reader).is_some() {
             self.left.lock().push(Arc::clone(lease));
-            self.wished.notify_one();
+            self.news.notify_one();
         }
     }
 
-    pub(crate) fn wishes(&self) {
-        self.wished.notify_one();
+    /// What has left already needs not be given back.
+    pub(crate) fn forget(&self, lease: &Lease<T>) {
+        self.held.lock().remove(&lease.reader);
+    }
+
+    /// Where the since of a lease shall go: written within an interval, with what others wish; at
+    /// once where it goes to its end.
+    pub(crate) fn wish(&self, lease: &Lease<T>, since: &Since<T>, interval: Duration) {
+        match lease.wish(since) {
+            Wished::Anew if since.is_gone() => self.news.notify_one(),
+            Wished::Anew => {
+                let mut wishes_at = self.wishes_at.lock();
+                if wishes_at.is_none() {
+                    *wishes_at = Some(in_future(interval));
+                    self.news.notify_one();
+                }
+            }
+            Wished::Already | Wished::Refused => {}
+        }
+    }
+
+    /// Others may be due, or sooner.
+    pub(crate) fn look_again(&self) {
+        self.news.notify_one();
+    }
+
+    /// Those that something is to be written for before all are renewed.
+    fn due(&self, interval: Duration) -> Vec<Arc<Lease<T>>> {
+        let now = Instant::now();
+        // What is wished for from here on waits for the next time.
+        let wishes = self.wishes_at.lock().take_if(|at| *at <= now).is_some();
+        let mut all = self.all();
+        all.retain(|lease| lease.is_due(now, wishes, interval));
+        all
+    }
+
+    /// When there is something to write before all are renewed.
+    fn next(&self) -> Option<Instant> {
+        let held = self.held.lock();
+        let again = held
+            .values()
+            .filter_map(|lease| lease.state.lock().again_at);
+        again.chain(*self.wishes_at.lock()).min()
     }
 
     /// The shortest of these, and of those that are taken now.
@@ -223,7 +355,7 @@ impl<T: ShardTime> Inner<T> {
             state.renewed.elapsed() >= lease.length
         };
         if is_doubtful {
-            self.renew(vec![Arc::clone(lease)]).await?;
+            self.renew(lease).await?;
             if lease.state.lock().is_lost {
                 return Err(LeaseCheck::Lost(LeaseLost {
                     reader: lease.reader,
@@ -233,8 +365,15 @@ impl<T: ShardTime> Inner<T> {
         Ok(())
     }
 
-    /// Renews leases and carries out their wishes, all in one transaction.
-    pub(crate) async fn renew(&self, leases: Vec<Arc<Lease<T>>>) -> Result<(), StorageError> {
+    /// Renews a lease and carries out its wish.
+    pub(crate) async fn renew(&self, lease: &Arc<Lease<T>>) -> Result<(), StorageError> {
+        let failed = self.renew_all(vec![Arc::clone(lease)]).await;
+        failed.into_iter().map(|(_, error)| error).try_for_each(Err)
+    }
+
+    /// Renews leases and carries out their wishes, all in one transaction; says for which of them
+    /// that has failed.
+    async fn renew_all(&self, leases: Vec<Arc<Lease<T>>>) -> Vec<(Arc<Lease<T>>, StorageError)> {
         let sent = Instant::now();
         let mut by_shard: ById<LeasesOf<T>> = ById::new();
         for lease in leases {
@@ -242,8 +381,9 @@ impl<T: ShardTime> Inner<T> {
             let entry = by_shard.entry(shard.id);
             entry.or_insert((shard, Vec::new())).1.push(lease);
         }
-        let mut commands = ById::new();
+        let (mut commands, mut asked) = (ById::new(), ById::new());
         for (id, (shard, leases)) in by_shard {
+            asked.insert(id, leases.clone());
             let reads_from = shard.reads_from(&*shard.data.lock().await);
             let command = move |record: &SinceRecord<T>| {
                 let mut changes = Vec::new();
@@ -260,22 +400,32 @@ impl<T: ShardTime> Inner<T> {
             commands.insert(id, (shard, command));
         }
         let done = self.hub.write_as(self.hub.transactor(), commands).await;
-        let mut failed = None;
-        for done in done.into_values() {
+        let mut failed = Vec::new();
+        for (shard, done) in done {
             match done {
                 Ok(renewed) => {
                     for (lease, renewed) in renewed {
                         lease.learn(renewed, sent);
                     }
                 }
-                Err(error) => failed = Some(trouble(error)),
+                Err(error) => {
+                    let error = trouble(error);
+                    let leases = asked.remove(&shard).unwrap_or_default();
+                    failed.extend(leases.into_iter().map(|lease| (lease, error.clone())));
+                }
             }
         }
-        failed.map_or(Ok(()), Err)
+        failed
     }
 
-    /// Takes readers that have left out of the record.
-    pub(crate) async fn leave(&self, leases: &[Arc<Lease<T>>]) -> Result<(), StorageError> {
+    /// Takes a reader out of the record.
+    pub(crate) async fn leave(&self, lease: &Arc<Lease<T>>) -> Result<(), StorageError> {
+        let failed = self.leave_all(std::slice::from_ref(lease)).await;
+        failed.into_values().try_for_each(Err)
+    }
+
+    /// Takes readers that have left out of the record; says of which shards that has failed.
+    async fn leave_all(&self, leases: &[Arc<Lease<T>>]) -> ById<StorageError> {
         let mut by_shard: ById<(Arc<Shard<T>>, Vec<ReaderId>)> = ById::new();
         for lease in leases {
             let entry = by_shard.entry(lease.shard.id);
@@ -299,8 +449,9 @@ impl<T: ShardTime> Inner<T> {
         });
         let commands = commands.collect();
         let done = self.hub.write_as(self.hub.transactor(), commands).await;
-        done.into_values()
-            .try_for_each(|done| done.map_err(trouble))
+        let failed = done.into_iter();
+        let failed = failed.filter_map(|(shard, done)| Some((shard, trouble(done.err()?))));
+        failed.collect()
     }
 }
 
@@ -311,4 +462,29 @@ pub(crate) enum LeaseCheck {
     Lost(LeaseLost),
     #[error(transparent)]
     Storage(#[from] StorageError),
+}
+
+#[cfg(test)]
+mod tests {
+    use lowwater::ShardId;
+
+    use super::*;
+    use crate::consensus::MemoryConsensus;
+    use crate::parts::Parts;
+    use crate::shards::{Settings, Shards};
+
+    #[tokio::test]
+    async fn what_is_heard_late_does_not_move_a_since_back() {
+        let runtime = tokio::runtime::Handle::current();
+        let store = Arc::new(MemoryConsensus::new());
+        let shards = Shards::<u64>::new(&runtime, store, Parts::memory(), Settings::default());
+        let reader = shards.reader(ShardId::new(1)).await.unwrap();
+        let (first, second) = (Instant::now(), Instant::now() + Duration::from_secs(1));
+        reader.lease.wish(&Since::at(5));
+        reader.lease.learn(Ok(Since::at(5)), second);
+        reader.lease.learn(Ok(Since::at(3)), first);
+        assert_eq!(reader.since(), Since::at(5));
+        let state = reader.lease.state.lock();
+        assert_eq!((state.renewed, &state.wish), (second, &None));
+    }
 }

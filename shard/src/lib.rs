@@ -67,6 +67,7 @@
 #![forbid(unsafe_code)]
 
 mod folder;
+mod clock;
 mod time;
 mod id;
 mod schema;

@@ -7,7 +7,7 @@ use timely::progress::Antichain;
 use tokio::time::Instant;
 
 use crate::id::{ReaderId, SeqNo};
-use crate::lease::{Lease, LeaseCheck};
+use crate::lease::{Lease, LeaseCheck, Wished};
 use crate::record::{DataRecord, Downgraded, LeaseLost, ReaderExists, SinceRecord};
 use crate::shards::{Shards, WaitError, wait_past};
 use crate::snapshot::SnapshotError;
@@ -70,23 +70,43 @@ impl<T: ShardTime> Shards<T> {
         let lease_ms = u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
         let reader = ReaderId::random();
         let began = Instant::now();
+        let lease = Lease::new(reader, Arc::clone(&shard), length, Since::minimum(), began);
+        let lease = Arc::new(lease);
+        // From here on it may be in the record, whoever drops this.
+        let taking = inner.leases.take(&lease);
         let register =
             |record: &SinceRecord<T>| record.register_leased(reader, lease_ms, reads_from);
         let registered = inner
             .hub
             .write(inner.hub.transactor(), &shard, register)
             .await;
-        let since = registered.map_err(unregistered)?;
+        let since = match registered {
+            Ok(since) => since,
+            Err(error) => {
+                if is_refused(&error) {
+                    taking.refused();
+                }
+                return Err(unregistered(error));
+            }
+        };
+        taking.registered(since.clone(), began);
         // From here on the parts stay that the record refers to now.
         inner.hub.refresh_one::<DataRecord<T>>(&shard).await?;
-        let lease = Arc::new(Lease::new(reader, shard, length, since.clone(), began));
         if !since.is_gone() {
-            inner.leases.hold(&lease);
+            taking.hold();
         }
         Ok(Reader {
             shards: self.clone(),
             lease,
         })
+    }
+}
+
+/// Whether the reader is not in the record, and will not be.
+fn is_refused(error: &CommandError<ReaderExists>) -> bool {
+    match error {
+        CommandError::Refused(_) | CommandError::Fenced(_) | CommandError::Log(_) => true,
+        CommandError::Store(trouble) => trouble.0.is_determinate(),
     }
 }
 
@@ -154,7 +174,7 @@ impl<T: ShardTime> Reader<T> {
     }
 
     /// Whether it is the lease that is to blame.
-    async fn refused(&self, refusal: SnapshotError<T>) -> ReadError<T> {
+    pub(crate) async fn refused(&self, refusal: SnapshotError<T>) -> ReadError<T> {
         if matches!(refusal, SnapshotError::TooEarly { .. })
             && let Err(lost) = self.check_registered().await
         {
@@ -190,25 +210,23 @@ impl<T: ShardTime> Reader<T> {
     /// If the lease has lapsed; if storage fails.
     pub async fn downgrade(&self, since: &Since<T>) -> Result<Downgraded<T>, ReadError<T>> {
         self.check().await?;
-        if !self.lease.wish(since) {
+        if self.lease.wish(since) == Wished::Refused {
             return Ok(Downgraded::Kept(self.since()));
         }
-        self.shards
-            .inner
-            .renew(vec![Arc::clone(&self.lease)])
-            .await?;
+        self.shards.inner.renew(&self.lease).await?;
         self.check().await?;
         Ok(Downgraded::Moved)
     }
 
     /// Lets go of what is before `since`, some time soon: what all readers of this process wish is
     /// written at once, at most once in a [`downgrade_interval`](crate::Settings::downgrade_interval).
-    /// The last wish is kept. What is behind or incomparable moves nothing, and neither does the wish
-    /// of one whose lease has lapsed: what reads next says so.
+    /// The last wish is kept. To let go of everything is written at once. What is behind or
+    /// incomparable moves nothing, and neither does the wish of one whose lease has lapsed: what reads
+    /// next says so.
     pub fn downgrade_soon(&self, since: &Since<T>) {
-        if self.lease.wish(since) {
-            self.shards.inner.leases.wishes();
-        }
+        let inner = &self.shards.inner;
+        let interval = inner.settings.downgrade_interval;
+        inner.leases.wish(&self.lease, since, interval);
     }
 
     /// Leaves, and waits until that is durable.
@@ -218,7 +236,9 @@ impl<T: ShardTime> Reader<T> {
     /// If storage fails: it leaves in the background then, or its lease ends.
     pub async fn leave(self) -> Result<(), StorageError> {
         let inner = Arc::clone(&self.shards.inner);
-        inner.leave(std::slice::from_ref(&self.lease)).await
+        inner.leave(&self.lease).await?;
+        inner.leases.forget(&self.lease);
+        Ok(())
     }
 }
 

@@ -10,13 +10,13 @@ use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
 use crate::consensus::{Consensus, Fence};
-use crate::hub::{ById, Hub, Shard};
+use crate::hub::{Hub, Shard};
 use crate::id::ReaderId;
 use crate::lease::{self, Leases};
 use crate::parts::Parts;
 use crate::record::DataRecord;
 use crate::storage::ShardStorage;
-use crate::sweep::Sighting;
+use crate::sweep::Sightings;
 use crate::time::ShardTime;
 use crate::upkeep::{Counters, Pauses, Upkeeper};
 
@@ -47,10 +47,10 @@ pub(crate) struct Inner<T: ShardTime> {
     pub(crate) leases: Arc<Leases<T>>,
     /// How long leases are that are taken now.
     lease: Mutex<Duration>,
-    /// What sweeps have seen of shards.
-    pub(crate) sightings: Mutex<ById<Sighting>>,
-    /// What this process has seen of the readers of others.
-    pub(crate) counters: Mutex<Counters>,
+    /// What sweeps have seen of shards that were asked for.
+    pub(crate) sightings: Sightings,
+    /// What was seen of the readers of shards that were to be finalized.
+    pub(crate) counters: Counters,
     /// Who wants that shards are left alone.
     pub(crate) pauses: Pauses,
     tasks: OnceLock<Vec<AbortHandle>>,
@@ -64,7 +64,8 @@ impl<T: ShardTime> Drop for Inner<T> {
     }
 }
 
-/// How shards are written, read and looked after.
+/// How shards are written, read and looked after. However short a duration, nothing is done all the
+/// time; [`Duration::MAX`] means never.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Updates that are not larger when encoded stay in the record of their shard; larger ones
@@ -132,8 +133,8 @@ impl<T: ShardTime> Shards<T> {
             lease: Mutex::new(settings.lease),
             settings,
             leases: Arc::default(),
-            sightings: Mutex::default(),
-            counters: Mutex::default(),
+            sightings: Sightings::default(),
+            counters: Counters::default(),
             pauses: Pauses::default(),
             tasks: OnceLock::new(),
         };
@@ -180,7 +181,7 @@ impl<T: ShardTime> Shards<T> {
     /// is renewed four times in the shortest of all.
     pub fn change_lease(&self, lease: Duration) {
         *self.inner.lease.lock() = lease;
-        self.inner.leases.wishes();
+        self.inner.leases.look_again();
     }
 
     /// How far a shard is written, read from the store.

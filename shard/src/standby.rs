@@ -17,6 +17,7 @@ use timely::PartialOrder;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Interval, MissedTickBehavior};
 
+use crate::clock::bounded;
 use crate::hub::{Hub, Tidings};
 use crate::id::{Epoch, ReaderId};
 use crate::record::DataRecord;
@@ -404,7 +405,7 @@ async fn next<T: ShardTime>(
 }
 
 fn every_so_often(every: Duration) -> Interval {
-    let mut interval = tokio::time::interval(every.max(Duration::from_millis(1)));
+    let mut interval = tokio::time::interval(bounded(every.max(Duration::from_millis(1))));
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     interval
 }

@@ -11,9 +11,9 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use crate::consensus::{Consensus, ConsensusError, Fence, Fenced};
-use crate::hub::{Hub, Shard, Tidings};
+use crate::hub::{ById, Hub, Kept, Shard, Tidings};
 use crate::id::{Epoch, ReaderId};
-use crate::log::Log;
+use crate::log::{Log, LogError};
 use crate::record::{CriticalError, DataRecord, Decision, Downgraded, SinceChange, SinceRecord};
 use crate::time::ShardTime;
 use crate::transact::{CommandError, StoreTrouble, Task, Transactor};
@@ -170,8 +170,8 @@ impl<T: ShardTime> Controller<T> {
         shards: &mut [Opened<T>],
     ) -> Result<Vec<Result<OpenedShard<T>, StorageError>>, ConsensusError> {
         let followed = shards.iter().map(|opened| Arc::clone(&opened.shard));
-        let followed = followed.map(|shard| (shard.id, shard)).collect();
-        let mut data_read = self.hub.refresh::<DataRecord<T>>(&followed).await?;
+        let followed: ById<_> = followed.map(|shard| (shard.id, shard)).collect();
+        let mut data_read = self.read_data(followed).await?;
         let mut sinces: Vec<_> = shards.iter_mut().map(|shard| &mut shard.since).collect();
         let sinces_read = self.transactor.refresh(&mut sinces).await?;
         let (reader, epoch) = (self.reader, self.epoch);
@@ -190,6 +190,28 @@ impl<T: ShardTime> Controller<T> {
             })
         });
         Ok(opened.collect())
+    }
+
+    /// Reads how far shards are written. Who is just writing to one of them may be stuck, and is not
+    /// waited for: that shard is read beside him.
+    async fn read_data(
+        &self,
+        shards: ById<Arc<Shard<T>>>,
+    ) -> Result<ById<Result<(), LogError>>, ConsensusError> {
+        let (mut read, busy) = self.hub.refresh_free::<DataRecord<T>>(&shards).await?;
+        if busy.is_empty() {
+            return Ok(read);
+        }
+        let mut logs: Vec<Log<DataRecord<T>>> = busy.iter().map(|id| Log::new(*id)).collect();
+        let mut beside: Vec<_> = logs.iter_mut().collect();
+        let outcomes = self.transactor.refresh(&mut beside).await?;
+        for ((id, log), outcome) in busy.into_iter().zip(&logs).zip(outcomes) {
+            if let (Ok(()), Some(shard)) = (&outcome, shards.get(&id)) {
+                log.record().publish(shard, &self.hub);
+            }
+            read.insert(id, outcome);
+        }
+        Ok(read)
     }
 
     /// Moves sinces, all in one transaction.

@@ -1,7 +1,5 @@
 //! A shard's contents, and then what happens to it.
 
-use std::sync::Arc;
-
 use lowwater::{Since, StorageError, StorageErrorKind, Upper};
 use timely::PartialOrder;
 use timely::progress::Antichain;
@@ -110,7 +108,7 @@ impl<T: ShardTime> Subscription<T> {
                 drop(data);
                 // Compacted further than the lease lets, or given up: either it is gone, or it has
                 // just moved.
-                inner.renew(vec![Arc::clone(&self.reader.lease)]).await?;
+                inner.renew(&self.reader.lease).await?;
                 self.reader.check().await?;
                 let since = self.reader.since();
                 if since.is_gone() {

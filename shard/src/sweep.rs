@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use lowwater::{ShardId, StorageError};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::compaction::{NoRefusal, trouble};
-use crate::hub::Shard;
+use crate::hub::{ById, Shard};
 use crate::id::{PartName, SeqNo};
 use crate::parts::ListedPart;
 use crate::record::DataRecord;
@@ -16,9 +18,44 @@ use crate::time::ShardTime;
 
 /// A version of a shard's data, and when it was seen.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Sighting {
+struct Sighting {
     version: SeqNo,
     seen: Instant,
+}
+
+/// What sweeps have seen of shards.
+#[derive(Debug, Default)]
+pub(crate) struct Sightings(Mutex<ById<Sighting>>);
+
+impl Sightings {
+    /// A version that was seen at least the grace ago, if there is one; notes the current one.
+    fn note(&self, shard: ShardId, version: SeqNo, grace: Duration) -> Option<SeqNo> {
+        let mut sightings = self.0.lock();
+        let now = Sighting {
+            version,
+            seen: Instant::now(),
+        };
+        let old = *sightings.entry(shard).or_insert(now);
+        if old.seen.elapsed() < grace {
+            return None;
+        }
+        sightings.insert(shard, now);
+        Some(old.version)
+    }
+
+    /// Forgets what was seen of other shards.
+    pub(crate) fn keep(&self, mut is_kept: impl FnMut(ShardId) -> bool) {
+        self.0.lock().retain(|shard, _| is_kept(*shard));
+    }
+
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.0.lock().len()
+    }
+
+    pub(crate) fn forget(&self, shard: ShardId) {
+        self.0.lock().remove(&shard);
+    }
 }
 
 impl<T: ShardTime> Shards<T> {
@@ -35,27 +72,36 @@ impl<T: ShardTime> Shards<T> {
     /// If storage fails.
     pub async fn sweep(&self, shard: ShardId) -> Result<usize, StorageError> {
         let shard = self.inner.hub.shard(shard);
-        self.inner.sweep(&shard).await
+        self.inner.sweep(&shard, &self.inner.sightings).await
     }
 }
 
 impl<T: ShardTime> Inner<T> {
-    pub(crate) async fn sweep(&self, shard: &Arc<Shard<T>>) -> Result<usize, StorageError> {
+    pub(crate) async fn sweep(
+        &self,
+        shard: &Arc<Shard<T>>,
+        sightings: &Sightings,
+    ) -> Result<usize, StorageError> {
         self.hub.refresh_one::<DataRecord<T>>(shard).await?;
         self.collect_garbage(shard).await?;
         let data = shard.data.lock().await;
         let (seen, is_buried) = (data.seen(), data.record().is_buried());
         drop(data);
         if is_buried {
+            sightings.forget(shard.id);
             return self.clear(shard).await;
         }
         let Some(version) = seen else {
             return Ok(0);
         };
         let listed = self.unreferenced(shard).await?;
-        let Some(old) = self.sighting(shard.id, version) else {
+        let grace = self.settings.part_grace;
+        let Some(old) = sightings.note(shard.id, version, grace) else {
             return Ok(0);
         };
+        if listed.is_empty() {
+            return Ok(0);
+        }
         // One that was begun at the old version itself is taken next time: the floor that is raised
         // now makes for a later version.
         if listed.iter().any(|part| part.name.begun <= old) {
@@ -97,21 +143,6 @@ impl<T: ShardTime> Inner<T> {
             self.parts.clear(shard.id).await?;
         }
         Ok(listed)
-    }
-
-    /// A version that was seen at least the grace ago, if there is one; notes the current one.
-    fn sighting(&self, shard: ShardId, version: SeqNo) -> Option<SeqNo> {
-        let mut sightings = self.sightings.lock();
-        let now = Sighting {
-            version,
-            seen: Instant::now(),
-        };
-        let old = *sightings.entry(shard).or_insert(now);
-        if old.seen.elapsed() < self.settings.part_grace {
-            return None;
-        }
-        sightings.insert(shard, now);
-        Some(old.version)
     }
 
     /// The oldest version that readers of other processes may read parts of, as far as is known.

@@ -7,14 +7,17 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use lowwater::{ShardId, StorageError};
-use tokio::task::{JoinError, JoinSet};
+use parking_lot::Mutex;
+use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 
+use crate::clock::{after, in_future};
 use crate::compaction::{Effort, NoRefusal};
 use crate::hub::{ById, Shard, Tidings};
 use crate::id::ReaderId;
 use crate::record::SinceRecord;
 use crate::shards::Inner;
+use crate::sweep::Sightings;
 use crate::time::ShardTime;
 use crate::transact::{CommandError, StoreTrouble, Transactor};
 
@@ -35,7 +38,8 @@ const SWEEP_MAX: Duration = Duration::from_secs(60);
 const SHARDS_AT_ONCE: usize = 1_000;
 
 /// When a reader's counter was first seen where it is.
-pub(crate) type Counters = BTreeMap<(ShardId, ReaderId), (u64, Instant)>;
+#[derive(Debug, Default)]
+pub(crate) struct Counters(Mutex<BTreeMap<(ShardId, ReaderId), (u64, Instant)>>);
 
 /// Looks after shards, in the background.
 pub(crate) struct Upkeeper<T: ShardTime> {
@@ -48,9 +52,18 @@ pub(crate) struct Upkeeper<T: ShardTime> {
     queue: VecDeque<ShardId>,
     queued: BTreeSet<ShardId>,
     busy: BTreeSet<ShardId>,
-    tasks: JoinSet<(ShardId, Result<(), StorageError>)>,
+    compacting: JoinSet<Result<(), StorageError>>,
+    /// Which task is about which shard.
+    compacted: BTreeMap<Id, ShardId>,
+    /// What this has seen of the readers of others, of shards that are used.
+    counters: Counters,
+    /// At most one task, that goes from shard to shard: where the store of parts hangs, nothing else
+    /// waits for it.
+    sweeping: JoinSet<()>,
+    sightings: Arc<Sightings>,
     gather_at: Instant,
     expire_at: Instant,
+    /// Counts while nobody sweeps.
     sweep_at: Instant,
     /// When to look again at those that were busy.
     again_at: Option<Instant>,
@@ -66,10 +79,14 @@ impl<T: ShardTime> Upkeeper<T> {
             queue: VecDeque::new(),
             queued: BTreeSet::new(),
             busy: BTreeSet::new(),
-            tasks: JoinSet::new(),
+            compacting: JoinSet::new(),
+            compacted: BTreeMap::new(),
+            counters: Counters::default(),
+            sweeping: JoinSet::new(),
+            sightings: Arc::default(),
             gather_at: now,
             expire_at: now,
-            sweep_at: now + inner.settings.part_grace,
+            sweep_at: after(now, inner.settings.part_grace),
             again_at: None,
             inner: Arc::downgrade(inner),
         }
@@ -82,7 +99,8 @@ impl<T: ShardTime> Upkeeper<T> {
             let wake_at = self.wake_at();
             tokio::select! {
                 biased;
-                Some(done) = self.tasks.join_next(), if !self.tasks.is_empty() => self.end(done),
+                Some(done) = self.compacting.join_next_with_id() => self.end(done),
+                Some(_) = self.sweeping.join_next() => self.sweep_again(),
                 moved = gathered(&self.moved, self.gather_at) => {
                     self.gather_at = Instant::now() + GATHER;
                     self.enqueue(moved.into_keys());
@@ -96,13 +114,15 @@ impl<T: ShardTime> Upkeeper<T> {
                 return;
             };
             self.look_at_all(&inner).await;
+            self.sweep_if_due(&inner);
             self.begin(&inner);
         }
     }
 
     fn wake_at(&self) -> Instant {
-        let at = self.expire_at.min(self.sweep_at);
-        self.again_at.map_or(at, |again_at| at.min(again_at))
+        let sweep_at = self.sweeping.is_empty().then_some(self.sweep_at);
+        let more = sweep_at.into_iter().chain(self.again_at);
+        more.fold(self.expire_at, Instant::min)
     }
 
     fn enqueue(&mut self, shards: impl Iterator<Item = ShardId>) {
@@ -111,11 +131,17 @@ impl<T: ShardTime> Upkeeper<T> {
             .extend(shards.filter(|shard| queued.insert(*shard)));
     }
 
-    fn end(&mut self, done: Result<(ShardId, Result<(), StorageError>), JoinError>) {
-        // Nobody cancels it, and a panic is none of ours to hide: it was printed.
-        let Ok((shard, done)) = done else { return };
+    fn end(&mut self, done: Result<(Id, Result<(), StorageError>), JoinError>) {
+        let (task, error) = match done {
+            Ok((task, done)) => (task, done.err().map(|error| error.to_string())),
+            // One that has panicked keeps its shard from nobody.
+            Err(error) => (error.id(), Some(error.to_string())),
+        };
+        let Some(shard) = self.compacted.remove(&task) else {
+            return;
+        };
         self.busy.remove(&shard);
-        if let Err(error) = done {
+        if let Some(error) = error {
             tracing::warn!(%shard, %error, "a shard was not compacted");
         }
     }
@@ -124,7 +150,7 @@ impl<T: ShardTime> Upkeeper<T> {
     fn begin(&mut self, inner: &Arc<Inner<T>>) {
         self.again_at = None;
         for _ in 0..self.queue.len() {
-            if self.tasks.len() >= self.tasks_max {
+            if self.compacting.len() >= self.tasks_max {
                 return;
             }
             let Some(id) = self.queue.pop_front() else {
@@ -146,42 +172,82 @@ impl<T: ShardTime> Upkeeper<T> {
             if may_be_compacted == Some(true) {
                 self.busy.insert(id);
                 let inner = Arc::clone(inner);
-                self.tasks
-                    .spawn(async move { (id, inner.compact(&shard, Effort::Worthwhile).await) });
+                let compact = async move { inner.compact(&shard, Effort::Worthwhile).await };
+                self.compacted
+                    .insert(self.compacting.spawn(compact).id(), id);
             }
         }
     }
 
-    /// What is due for all shards: to expire readers, and to sweep.
+    /// What is due for all shards: to expire readers.
     async fn look_at_all(&mut self, inner: &Arc<Inner<T>>) {
         let now = Instant::now();
-        if self.expire_at <= now {
-            self.expire_at = now + (inner.lease() / 4).max(PACE_MIN);
-            let used = inner.hub.all_used();
-            // Readers may have let go of what was replaced.
-            self.enqueue(used.iter().map(|shard| shard.id));
-            for some in used.chunks(SHARDS_AT_ONCE) {
-                let some = some.iter().map(|shard| (shard.id, Arc::clone(shard)));
-                if let Err(error) = inner
-                    .expire_lapsed(inner.hub.transactor(), some.collect())
-                    .await
-                {
-                    tracing::warn!(%error, "readers that have lapsed were not expired");
-                }
+        if self.expire_at > now {
+            return;
+        }
+        self.expire_at = after(now, (inner.lease() / 4).max(PACE_MIN));
+        let used = inner.hub.all_used();
+        // Readers may have let go of what was replaced.
+        self.enqueue(used.iter().map(|shard| shard.id));
+        self.counters
+            .keep(|shard| used.binary_search_by_key(&shard, |used| used.id).is_ok());
+        for some in used.chunks(SHARDS_AT_ONCE) {
+            let some = some.iter().map(|shard| (shard.id, Arc::clone(shard)));
+            let transactor = inner.hub.transactor();
+            let expired = inner.expire_lapsed(transactor, some.collect(), &self.counters);
+            let expired = expired.await;
+            if let Err(error) = expired {
+                tracing::warn!(%error, "readers that have lapsed were not expired");
             }
         }
-        if self.sweep_at <= now {
-            self.sweep_at = now + inner.settings.part_grace.max(PACE_MIN);
-            for shard in inner.hub.all_used() {
-                let swept = tokio::time::timeout(SWEEP_MAX, inner.sweep(&shard)).await;
-                let error = match swept {
-                    Ok(Ok(_)) => continue,
-                    Ok(Err(error)) => error.to_string(),
-                    Err(late) => late.to_string(),
-                };
-                tracing::warn!(shard = %shard.id, %error, "a shard was not swept");
-            }
+    }
+
+    fn sweep_if_due(&mut self, inner: &Arc<Inner<T>>) {
+        if self.sweeping.is_empty() && self.sweep_at <= Instant::now() {
+            let used = inner.hub.all_used().iter().map(|shard| shard.id).collect();
+            let sightings = Arc::clone(&self.sightings);
+            self.sweeping
+                .spawn(sweep_all(Weak::clone(&self.inner), used, sightings));
         }
+    }
+
+    fn sweep_again(&mut self) {
+        if let Some(inner) = self.inner.upgrade() {
+            self.sweep_at = in_future(inner.settings.part_grace.max(PACE_MIN));
+        }
+    }
+}
+
+/// Sweeps these shards, one after the other, those of them that are still used.
+async fn sweep_all<T: ShardTime>(
+    inner: Weak<Inner<T>>,
+    shards: Vec<ShardId>,
+    sightings: Arc<Sightings>,
+) {
+    sightings.keep(|shard| shards.binary_search(&shard).is_ok());
+    for id in shards {
+        // Held only while a shard is swept, so that the last handle that goes ends this.
+        let Some(inner) = inner.upgrade() else { return };
+        if inner.pauses.are_there() {
+            return;
+        }
+        let Some(shard) = inner.hub.used(id) else {
+            continue;
+        };
+        let swept = tokio::time::timeout(SWEEP_MAX, inner.sweep(&shard, &sightings)).await;
+        let error = match swept {
+            Ok(Ok(_)) => continue,
+            Ok(Err(error)) => error.to_string(),
+            Err(late) => late.to_string(),
+        };
+        tracing::warn!(shard = %id, %error, "a shard was not swept");
+    }
+}
+
+impl Counters {
+    /// Forgets what was seen of other shards.
+    pub(crate) fn keep(&self, mut is_kept: impl FnMut(ShardId) -> bool) {
+        self.0.lock().retain(|(shard, _), _| is_kept(*shard));
     }
 }
 
@@ -198,6 +264,7 @@ impl<T: ShardTime> Inner<T> {
         &self,
         transactor: &Transactor,
         shards: ById<Arc<Shard<T>>>,
+        counters: &Counters,
     ) -> Result<(), CommandError<NoRefusal>> {
         // Those that are busy are looked at the next time.
         let read = self.hub.refresh_free::<SinceRecord<T>>(&shards).await;
@@ -205,7 +272,7 @@ impl<T: ShardTime> Inner<T> {
         let mut commands = ById::new();
         for (id, shard) in shards {
             let lapsed = match shard.sinces.try_lock() {
-                Ok(sinces) if read.contains_key(&id) => self.lapsed(id, sinces.record()),
+                Ok(sinces) if read.contains_key(&id) => self.lapsed(id, sinces.record(), counters),
                 Ok(_) | Err(_) => continue,
             };
             if !lapsed.is_empty() {
@@ -223,9 +290,14 @@ impl<T: ShardTime> Inner<T> {
     }
 
     /// The readers whose counters have been where they are for too long; notes where they are.
-    fn lapsed(&self, shard: ShardId, record: &SinceRecord<T>) -> Vec<(ReaderId, u64)> {
+    fn lapsed(
+        &self,
+        shard: ShardId,
+        record: &SinceRecord<T>,
+        counters: &Counters,
+    ) -> Vec<(ReaderId, u64)> {
         let now = Instant::now();
-        let mut counters = self.counters.lock();
+        let mut counters = counters.0.lock();
         let all = (shard, ReaderId::new(0))..=(shard, ReaderId::new(u128::MAX));
         let gone = counters.range(all).map(|(key, _)| *key);
         let gone: Vec<_> = gone
@@ -251,5 +323,81 @@ impl<T: ShardTime> Inner<T> {
             }
         }
         lapsed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lowwater::Upper;
+
+    use super::*;
+    use crate::consensus::MemoryConsensus;
+    use crate::parts::Parts;
+    use crate::schema::{Column, ColumnKind, Schema};
+    use crate::shards::{Settings, Shards, Upkeep};
+    use crate::updates::Updates;
+
+    const SHARD: ShardId = ShardId::new(1);
+
+    fn shards(store: &Arc<MemoryConsensus>) -> Shards<u64> {
+        let runtime = tokio::runtime::Handle::current();
+        let settings = Settings {
+            upkeep: Upkeep::ByHand,
+            ..Settings::default()
+        };
+        Shards::new(
+            &runtime,
+            Arc::<MemoryConsensus>::clone(store),
+            Parts::memory(),
+            settings,
+        )
+    }
+
+    fn schema() -> Schema {
+        let column = Column {
+            name: "row".to_owned(),
+            kind: ColumnKind::Int64,
+            nullable: false,
+        };
+        Schema::new(vec![column]).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_seen_of_shards_that_nobody_uses_is_forgotten() {
+        let store = Arc::new(MemoryConsensus::new());
+        let (mine, theirs) = (shards(&store), shards(&store));
+        let mut upkeeper = Upkeeper::new(&mine.inner, 1);
+        let writer = mine.writer(SHARD, &schema()).await.unwrap();
+        let nothing = Updates::empty(&schema());
+        let written = writer.compare_and_append(Upper::at(0), Upper::at(1), nothing);
+        written.await.unwrap();
+        let _reader = theirs.reader(SHARD).await.unwrap();
+        let grace = mine.inner.settings.part_grace;
+        let look = async |upkeeper: &mut Upkeeper<u64>| {
+            tokio::time::advance(grace).await;
+            upkeeper.look_at_all(&mine.inner).await;
+            upkeeper.sweep_if_due(&mine.inner);
+            upkeeper.sweeping.join_next().await.unwrap().unwrap();
+            let sightings = upkeeper.sightings.len();
+            (upkeeper.counters.0.lock().len(), sightings)
+        };
+        assert_eq!(look(&mut upkeeper).await, (1, 1));
+        drop(writer);
+        assert_eq!(look(&mut upkeeper).await, (0, 0));
+    }
+
+    #[tokio::test]
+    async fn a_task_that_panics_leaves_its_shard_to_the_next() {
+        let mine = shards(&Arc::new(MemoryConsensus::new()));
+        let mut upkeeper = Upkeeper::new(&mine.inner, 1);
+        let task = upkeeper
+            .compacting
+            .spawn(async { panic!("as it was told to") });
+        upkeeper.compacted.insert(task.id(), SHARD);
+        upkeeper.busy.insert(SHARD);
+        let done = upkeeper.compacting.join_next_with_id().await.unwrap();
+        upkeeper.end(done);
+        assert!(upkeeper.busy.is_empty());
+        assert!(upkeeper.compacted.is_empty());
     }
 }

@@ -7,6 +7,7 @@ mod away {
     mod encrypted;
     mod postgres;
     mod proxy;
+    mod secrets;
     mod server;
 }
 

@@ -16,10 +16,14 @@ mod disk;
 mod history;
 #[path = "handles/leases.rs"]
 mod leases;
+#[path = "handles/never.rs"]
+mod never;
 #[path = "handles/overtaken.rs"]
 mod overtaken;
 #[path = "handles/pausing.rs"]
 mod pausing;
+#[path = "handles/renewing.rs"]
+mod renewing;
 #[path = "handles/schemas.rs"]
 mod schemas;
 #[path = "handles/sides.rs"]
@@ -28,6 +32,8 @@ mod sides;
 mod snapshots;
 #[path = "handles/stopped.rs"]
 mod stopped;
+#[path = "collections/stuck.rs"]
+mod stuck;
 #[path = "handles/subscriptions.rs"]
 mod subscriptions;
 #[path = "handles/sweeping.rs"]

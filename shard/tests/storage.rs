@@ -3,6 +3,11 @@
 
 #[path = "handles/counting.rs"]
 mod counting;
+mod place {
+    pub(crate) mod rows;
+}
+#[path = "collections/stuck.rs"]
+mod stuck;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,13 +18,19 @@ use lowwater::{
     ShardId, Since, StopReason, Upper,
 };
 use lowwater_shard::consensus::embedded::EmbeddedConsensus;
-use lowwater_shard::consensus::{Consensus, Fence};
+use lowwater_shard::consensus::unreliable::UnreliableConsensus;
+use lowwater_shard::consensus::{Consensus, Fence, MemoryConsensus};
 use lowwater_shard::record::{DataRecord, NewBatch, SinceRecord};
-use lowwater_shard::{Epoch, Incarnation, Log, ReaderId, ShardStorage, Transactor};
+use lowwater_shard::{
+    Epoch, Incarnation, Log, Parts, ReaderId, Settings, ShardStorage, Shards, Transactor, Upkeep,
+};
 use tempfile::TempDir;
+use timely::progress::Antichain;
 use tokio::runtime::Runtime;
 
 use counting::Counting;
+use place::rows::{list, schema, updates};
+use stuck::Stuck;
 
 const READER: ReaderId = ReaderId::new(1);
 
@@ -27,7 +38,7 @@ const READER: ReaderId = ReaderId::new(1);
 struct Controller {
     client: Client<u64, u64>,
     engine: lowwater::EngineThread,
-    _runtime: Runtime,
+    runtime: Runtime,
 }
 
 fn runtime() -> Runtime {
@@ -42,6 +53,15 @@ fn open(folder: &Path) -> Arc<dyn Consensus> {
     Arc::new(EmbeddedConsensus::open(folder).unwrap())
 }
 
+fn take_over(runtime: &Runtime, store: &Arc<dyn Consensus>, epoch: u64) -> Fence {
+    let fence = Fence {
+        epoch: Epoch::new(epoch),
+        incarnation: Incarnation::random(),
+    };
+    runtime.block_on(store.take_over(fence)).unwrap().unwrap();
+    fence
+}
+
 impl Controller {
     fn start(folder: &Path, epoch: u64) -> Self {
         Controller::start_on(open(folder), epoch)
@@ -49,12 +69,12 @@ impl Controller {
 
     fn start_on(store: Arc<dyn Consensus>, epoch: u64) -> Self {
         let runtime = runtime();
-        let fence = Fence {
-            epoch: Epoch::new(epoch),
-            incarnation: Incarnation::random(),
-        };
-        runtime.block_on(store.take_over(fence)).unwrap().unwrap();
+        let fence = take_over(&runtime, &store, epoch);
         let storage = ShardStorage::spawn(runtime.handle(), store, READER, fence);
+        Controller::start_with(runtime, storage)
+    }
+
+    fn start_with(runtime: Runtime, storage: ShardStorage<u64>) -> Self {
         let config = Config {
             downgrade_interval: Duration::from_millis(1),
             ..Config::default()
@@ -63,7 +83,7 @@ impl Controller {
         Controller {
             client,
             engine: engine.spawn().unwrap(),
-            _runtime: runtime,
+            runtime,
         }
     }
 
@@ -284,4 +304,116 @@ fn a_tick_of_many_shards_is_one_transaction() {
     assert_eq!(collections[7].durable_since(), Since::at(4_990));
     drop(collections);
     controller.stop();
+}
+
+#[test]
+fn a_write_that_is_stuck_keeps_nobody_waiting_who_opens_its_shard_among_others() {
+    let stuck = Stuck::default();
+    let memory: Arc<dyn Consensus> = Arc::new(MemoryConsensus::new());
+    let store = stuck.records(&memory);
+    let runtime = runtime();
+    let fence = take_over(&runtime, &store, 1);
+    let settings = Settings {
+        upkeep: Upkeep::ByHand,
+        ..Settings::default()
+    };
+    let shards = Shards::new(runtime.handle(), store, stuck.parts(), settings);
+    let busy = ShardId::new(1);
+    let writer = runtime.block_on(shards.writer(busy, &schema())).unwrap();
+    let written = writer.compare_and_append(Upper::at(0), Upper::at(5), updates(&[]));
+    runtime.block_on(written).unwrap();
+    stuck.hold(busy);
+    let writing = runtime.spawn(async move {
+        let more = updates(&[]);
+        writer
+            .compare_and_append(Upper::at(5), Upper::at(50), more)
+            .await
+    });
+    let patience = Instant::now() + Duration::from_secs(60);
+    while !stuck.is_waited_for() {
+        assert!(Instant::now() < patience, "nobody writes");
+        std::thread::yield_now();
+    }
+    let controller = Controller::start_with(runtime, shards.storage(READER, fence));
+    let lag = ReadPolicy::lag_writes_by(10, 1).unwrap();
+    let new = |id: u64| Description::new(id, lag.clone()).shard(ShardId::new(id.into()));
+    let (answer, created) = std::sync::mpsc::channel();
+    let creating = controller.client.create((0..3).map(new).collect());
+    std::thread::spawn(move || answer.send(creating.wait()));
+    let created = created.recv_timeout(Duration::from_secs(60));
+    let created = created.expect("it waits for who is stuck").unwrap();
+    assert_eq!(created[1].upper(), Upper::at(5));
+    stuck.release();
+    let far = controller.runtime.block_on(writing).unwrap().unwrap();
+    assert_eq!(far, Upper::at(50));
+    let durable = || created[1].frontiers().durable_since == Since::at(40);
+    while !durable() {
+        assert!(
+            Instant::now() < patience,
+            "what was written is not heard of"
+        );
+        std::thread::yield_now();
+    }
+    controller.stop();
+}
+
+/// LESSONS: only the durable cut-off permits deletion.
+#[test]
+fn a_since_that_was_not_saved_before_the_crash_let_nothing_be_deleted() {
+    let memory: Arc<dyn Consensus> = Arc::new(MemoryConsensus::new());
+    let slow = UnreliableConsensus::new(Arc::clone(&memory));
+    let controller = Controller::start_on(Arc::new(slow.clone()), 1);
+    let collections = controller.create(1);
+    let shard = ShardId::new(0);
+    let looking_after = runtime();
+    let settings = Settings {
+        inline_bytes_max: 0,
+        part_grace: Duration::ZERO,
+        upkeep: Upkeep::ByHand,
+        ..Settings::default()
+    };
+    let store = Arc::clone(&memory);
+    let shards = Shards::<u64>::new(looking_after.handle(), store, Parts::memory(), settings);
+    // One row is there at every time, under another name at each.
+    looking_after.block_on(async {
+        let writer = shards.writer(shard, &schema()).await.unwrap();
+        for at in 0..30_u64 {
+            let row = at.cast_signed();
+            let rows = updates(&[(row, at, 1), (row - 1, at, -1)]);
+            let written = writer.compare_and_append(Upper::at(at), Upper::at(at + 1), rows);
+            written.await.unwrap();
+        }
+    });
+    comes_true(|| collections[0].durable_since() == Since::at(20));
+    slow.hold();
+    let further = ReadPolicy::ValidFrom(Since::at(29));
+    controller
+        .client
+        .set_policies(vec![(0, further)])
+        .wait()
+        .unwrap();
+    comes_true(|| collections[0].since() == Since::at(29));
+    looking_after.block_on(async {
+        for _ in 0..3 {
+            shards.compact(shard).await.unwrap();
+            shards.sweep(shard).await.unwrap();
+        }
+    });
+    assert_eq!(collections[0].durable_since(), Since::at(20));
+    // It dies with the write under way.
+    let Controller { runtime: dying, .. } = controller;
+    dying.shutdown_background();
+
+    let next = Controller::start_on(memory, 2);
+    assert_eq!(next.create(1)[0].durable_since(), Since::at(20));
+    let contents = |at| {
+        let as_of = Antichain::from_elem(at);
+        looking_after.block_on(shards.snapshot(shard, &as_of))
+    };
+    for at in 20..30_u64 {
+        let read = list(&contents(at).unwrap());
+        assert_eq!(read, [(-1, at, -1), (at.cast_signed(), at, 1)]);
+    }
+    assert!(contents(19).is_err(), "what is before it was let go");
+    next.stop();
 }

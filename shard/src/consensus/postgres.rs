@@ -37,6 +37,9 @@ use pool::Pool;
 use session::Session;
 use tls::Tls;
 
+/// Listeners are not told to look more often than this.
+const POLL_MIN: Duration = Duration::from_millis(1);
+
 /// Where the database is, and how to use it. Its `Debug` shows nothing of the password.
 #[derive(Clone)]
 pub struct PostgresConfig {
@@ -100,7 +103,8 @@ impl PostgresConfig {
     /// How long a request may take before its connection is given up, 30 seconds unless told
     /// otherwise: also to connect, and to open the store. The outcome of what was to be written is
     /// unknown then. The server is told to wait no longer for a process that has vanished in the
-    /// middle of a transaction.
+    /// middle of a transaction, and a little less for locks: a request that did not get one was not
+    /// carried out, for sure.
     #[must_use]
     pub fn request_timeout(mut self, request_timeout: Duration) -> Self {
         self.request_timeout = request_timeout;
@@ -108,10 +112,11 @@ impl PostgresConfig {
     }
 
     /// How often listeners are told to look, whether there was a notification or not: those of the
-    /// database may be lost. Every 5 seconds unless told otherwise.
+    /// database may be lost. Every 5 seconds unless told otherwise; never more often than every
+    /// millisecond.
     #[must_use]
     pub fn poll_interval(mut self, poll_interval: Duration) -> Self {
-        self.poll_interval = poll_interval;
+        self.poll_interval = poll_interval.max(POLL_MIN);
         self
     }
 }

@@ -3,13 +3,14 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use lowwater::StorageError;
+use lowwater::StorageErrorKind;
 use tokio::time::Instant;
 
+use crate::clock::in_future;
 use crate::shards::Inner;
 use crate::time::ShardTime;
 
-use super::Leases;
+use super::{Lease, Leases};
 
 /// How long to wait before leases are renewed again that could not be.
 const RENEW_AGAIN: Duration = Duration::from_secs(1);
@@ -18,71 +19,94 @@ const RENEW_AGAIN: Duration = Duration::from_secs(1);
 const PACE_MIN: Duration = Duration::from_millis(1);
 
 impl<T: ShardTime> Inner<T> {
-    /// The leases, how often they are renewed, and how long wishes wait.
-    fn keeps(&self) -> (Arc<Leases<T>>, Duration, Duration) {
+    /// The leases, and how often they are renewed.
+    fn keeps(&self) -> (Arc<Leases<T>>, Duration) {
         let pace = self.leases.shortest(self.lease()) / 4;
-        let interval = self.settings.downgrade_interval;
-        (Arc::clone(&self.leases), pace.max(PACE_MIN), interval)
+        (Arc::clone(&self.leases), pace.max(PACE_MIN))
     }
+}
 
-    /// Writes the wishes there are, and takes out those that have left.
-    async fn carry_out_wishes(&self) -> Result<(), StorageError> {
-        let left = std::mem::take(&mut *self.leases.left.lock());
-        if !left.is_empty()
-            && let Err(error) = self.leave(&left).await
-        {
-            self.leases.left.lock().extend(left);
-            return Err(error);
-        }
-        let wishing = self.leases.all().into_iter();
-        let wishing: Vec<_> = wishing.filter(|lease| lease.has_wish()).collect();
-        if wishing.is_empty() {
-            return Ok(());
-        }
-        self.renew(wishing).await
-    }
+/// What the task has to do.
+struct Keeper<T: ShardTime> {
+    /// When all are renewed.
+    renew_at: Option<Instant>,
+    /// Those that have left and could not be taken out of the record, and when that is tried again.
+    staying: Vec<Arc<Lease<T>>>,
+    leave_at: Option<Instant>,
 }
 
 /// Renews the leases of a process at a quarter of their length, until its shards go.
 pub(crate) async fn keep<T: ShardTime>(inner: Weak<Inner<T>>) {
-    let mut renew_at = None;
-    let mut wishes_at = None;
+    let mut keeper = Keeper {
+        renew_at: None,
+        staying: Vec::new(),
+        leave_at: None,
+    };
     loop {
         // Held only while there is something to do, so that the last handle that goes ends this.
-        let Some((leases, pace, interval)) = inner.upgrade().map(|inner| inner.keeps()) else {
+        let Some((leases, pace)) = inner.upgrade().map(|inner| inner.keeps()) else {
             return;
         };
         // Shorter leases may have come.
-        let latest = Instant::now() + pace;
-        let renew_at = renew_at.insert(renew_at.map_or(latest, |at: Instant| at.min(latest)));
-        let wake_at = wishes_at.map_or(*renew_at, |at: Instant| at.min(*renew_at));
+        let latest = in_future(pace);
+        let renew_at = keeper.renew_at.map_or(latest, |at| at.min(latest));
+        keeper.renew_at = Some(renew_at);
+        let others = leases.next().into_iter().chain(keeper.leave_at);
+        let wake_at = others.fold(renew_at, Instant::min);
         tokio::select! {
-            () = leases.wished.notified(), if wishes_at.is_none() => {
-                let urgent = !leases.left.lock().is_empty();
-                let wait = if urgent { Duration::ZERO } else { interval };
-                wishes_at = Some(Instant::now() + wait);
-                continue;
-            }
+            () = leases.news.notified() => {}
             () = tokio::time::sleep_until(wake_at) => {}
         }
         let Some(inner) = inner.upgrade() else { return };
+        keeper.leave(&inner).await;
+        keeper.renew(&inner, pace).await;
+    }
+}
+
+impl<T: ShardTime> Keeper<T> {
+    /// Takes those that have left out of the record. What can never be done is left to others: they
+    /// expire who is not heard of.
+    async fn leave(&mut self, inner: &Inner<T>) {
         let now = Instant::now();
-        if wishes_at.is_some_and(|at| at <= now) {
-            wishes_at = None;
-            if let Err(error) = inner.carry_out_wishes().await {
-                tracing::warn!(%error, "sinces of readers could not be moved");
-                wishes_at = Some(now + RENEW_AGAIN);
-            }
+        let mut leaving = std::mem::take(&mut *inner.leases.left.lock());
+        if self.leave_at.take_if(|at| *at <= now).is_some() {
+            leaving.append(&mut self.staying);
         }
-        if *renew_at <= now {
-            *renew_at = now + pace;
-            let all = inner.leases.all();
-            if !all.is_empty()
-                && let Err(error) = inner.renew(all).await
-            {
-                tracing::warn!(%error, "leases could not be renewed");
-                *renew_at = now + RENEW_AGAIN.min(pace);
-            }
+        if leaving.is_empty() {
+            return;
+        }
+        let failed = inner.leave_all(&leaving).await;
+        for (shard, error) in &failed {
+            tracing::warn!(%shard, %error, "readers could not leave");
+        }
+        let may_pass = |lease: &Arc<Lease<T>>| {
+            let error = failed.get(&lease.shard.id);
+            error.is_some_and(|error| error.kind() == StorageErrorKind::Retry)
+        };
+        leaving.retain(may_pass);
+        if !leaving.is_empty() {
+            self.staying.append(&mut leaving);
+            self.leave_at = Some(in_future(RENEW_AGAIN));
+        }
+    }
+
+    /// Renews all if it is time, and otherwise those that something is to be written for.
+    async fn renew(&mut self, inner: &Inner<T>, pace: Duration) {
+        let now = Instant::now();
+        let due = inner.leases.due(inner.settings.downgrade_interval);
+        let due = match self.renew_at.take_if(|at| *at <= now) {
+            Some(_) => inner.leases.all(),
+            None => due,
+        };
+        if due.is_empty() {
+            return;
+        }
+        for (lease, error) in inner.renew_all(due).await {
+            let shard = lease.shard.id;
+            tracing::warn!(%shard, %error, "a lease could not be renewed");
+            let may_pass = error.kind() == StorageErrorKind::Retry;
+            let wait = if may_pass { RENEW_AGAIN } else { pace };
+            lease.try_again_at(in_future(wait.min(pace)));
         }
     }
 }

@@ -10,6 +10,8 @@ use timely::progress::Antichain;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use crate::clock::in_future;
+
 use super::encoding::decode_writes;
 use super::error::{ApplyError, TablesError, give_up, write_trouble};
 use super::handle::Inner;
@@ -326,7 +328,7 @@ impl<T: TableTime> Worker<T> {
         drop(cache);
         let mut applied = Ok(());
         if let (Some(latest), Some(due)) = (latest, due) {
-            self.next_application = Instant::now() + self.every;
+            self.next_application = in_future(self.every);
             applied = inner.apply_to(due, &latest).await;
         }
         if let Err(fenced @ TablesError::Fenced(_)) = applied {

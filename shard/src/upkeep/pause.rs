@@ -31,6 +31,11 @@ impl Pauses {
     pub(super) fn listen(&self) -> Paused {
         Paused(self.0.subscribe())
     }
+
+    /// Whether somebody wants it now.
+    pub(super) fn are_there(&self) -> bool {
+        *self.0.borrow() > 0
+    }
 }
 
 impl<T: ShardTime> Pause<T> {

@@ -315,6 +315,105 @@ fn who_vanishes_at_the_gate_stops_nobody_for_long() {
     });
 }
 
+/// Requests that were given up leave nothing behind in the server, and are known to have done nothing.
+#[test]
+fn a_gate_that_somebody_holds_for_long_is_not_crowded() {
+    let Some(world) = World::new() else { return };
+    runtime().block_on(async {
+        let store = world.open(Duration::from_secs(2)).await;
+        let holder = world.database.connect().await;
+        let schema = world.database.schema();
+        let gate = format!("BEGIN; SELECT FROM {schema}.lowwater_gate FOR UPDATE");
+        holder.batch_execute(&gate).await.unwrap();
+        let fence = Fence {
+            epoch: Epoch::new(1),
+            incarnation: Incarnation::new(1),
+        };
+        let refused = async {
+            loop {
+                let others: Vec<_> = (0..4)
+                    .map(|_| tokio::spawn(store.take_over(fence)))
+                    .collect();
+                let error = store.commit(None, Vec::new()).await.unwrap_err();
+                for other in others {
+                    other.await.unwrap().unwrap_err();
+                }
+                if error.is_determinate() {
+                    return error;
+                }
+            }
+        };
+        assert_eq!(within(refused).await.kind(), StorageErrorKind::Retry);
+        let sessions = format!("SELECT FROM pg_stat_activity WHERE application_name = '{schema}'");
+        let observer = world.database.connect().await;
+        // Four that read, one that writes, one that listens; the holder is still there.
+        within(async { while observer.query(&sessions, &[]).await.unwrap().len() > 6 {} }).await;
+        holder.batch_execute("COMMIT").await.unwrap();
+        again(async || store.take_over(fence).await).await.unwrap();
+    });
+}
+
+/// Whoever asks from a runtime that then stands still keeps no connection from others.
+#[test]
+fn connections_are_driven_by_the_runtime_of_the_store() {
+    let Some(world) = World::new() else { return };
+    let runtime = runtime();
+    // So long that whoever finds a connection that stands still is seen to wait.
+    let store = runtime.block_on(world.open(2 * BOUND));
+    let standing = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    standing.block_on(store.fence()).unwrap();
+    runtime.block_on(within(store.fence())).unwrap();
+    drop(standing);
+    runtime.block_on(within(store.fence())).unwrap();
+}
+
+#[test]
+fn however_often_listeners_are_told_to_look_they_hear_what_changes() {
+    let Some(world) = World::new() else { return };
+    runtime().block_on(async {
+        let address = world.database.address();
+        for interval in [Duration::ZERO, Duration::MAX] {
+            let config = PostgresConfig::new(&address)
+                .unwrap()
+                .poll_interval(interval);
+            let store = within(PostgresConsensus::open(config)).await.unwrap();
+            let mut changes = store.changes();
+            // That it has begun to listen, and that others write.
+            let log = lowwater_shard::LogId::data(SHARD);
+            let other = world.open_directly().await;
+            let heard = async {
+                loop {
+                    if changes.next().await.names(log) {
+                        return;
+                    }
+                }
+            };
+            within(heard).await;
+            let mut seen = other.heads(vec![log]).await.unwrap()[0]
+                .as_ref()
+                .map(|head| head.seqno);
+            let mut writing = async || {
+                let data = bytes::Bytes::from_static(b"whatever");
+                let offer = lowwater_shard::consensus::Offer {
+                    log,
+                    seen,
+                    data,
+                    keep_from: None,
+                };
+                seen = Some(offer.seqno());
+                other.commit(None, vec![offer]).await.unwrap().unwrap();
+            };
+            for _ in 0..3 {
+                writing().await;
+                while !within(changes.next()).await.names(log) {}
+            }
+        }
+    });
+}
+
 /// Writes, and where that is not known to be done, again.
 async fn write_on(writer: &Writer<u64>, at: u64) {
     loop {

@@ -1,8 +1,10 @@
 //! A store of records, and one of parts, that hang for one shard and for no other.
+#![allow(dead_code, reason = "each test uses what it needs of it")]
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use futures_lite::StreamExt;
@@ -20,12 +22,11 @@ use object_store::{
 };
 use tokio::sync::watch;
 
-use super::world::World;
-
 /// The shards for which nothing is answered.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Stuck {
     shards: Arc<watch::Sender<BTreeSet<ShardId>>>,
+    lists: Arc<AtomicUsize>,
 }
 
 impl Stuck {
@@ -35,6 +36,16 @@ impl Stuck {
 
     pub(crate) fn release(&self) {
         self.shards.send_replace(BTreeSet::new());
+    }
+
+    /// True iff somebody waits, or is just asking.
+    pub(crate) fn is_waited_for(&self) -> bool {
+        self.shards.receiver_count() > 0
+    }
+
+    /// How often parts were to be listed.
+    pub(crate) fn lists(&self) -> usize {
+        self.lists.load(Ordering::SeqCst)
     }
 
     /// Waits until none of these is stuck.
@@ -61,7 +72,7 @@ impl Stuck {
         Parts::over(Arc::new(stuck), "", "stuck")
     }
 
-    pub(crate) fn records(&self, store: &World) -> World {
+    pub(crate) fn records(&self, store: &Arc<dyn Consensus>) -> Arc<dyn Consensus> {
         Arc::new(StuckRecords {
             stuck: self.clone(),
             store: Arc::clone(store),
@@ -117,6 +128,7 @@ impl ObjectStore for StuckParts {
     }
 
     fn list(&self, below: Option<&Path>) -> Boxed<Result<ObjectMeta>> {
+        self.stuck.lists.fetch_add(1, Ordering::SeqCst);
         let goes_on = below.map(|below| self.stuck.goes_on_at(below));
         let listed = self.store.list(below);
         let listed = async move {
@@ -140,7 +152,7 @@ impl ObjectStore for StuckParts {
 #[derive(Debug)]
 struct StuckRecords {
     stuck: Stuck,
-    store: World,
+    store: Arc<dyn Consensus>,
 }
 
 impl Consensus for StuckRecords {

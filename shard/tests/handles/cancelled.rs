@@ -103,3 +103,42 @@ proptest! {
         run(play(waits, is_inline, is_unreliable));
     }
 }
+
+#[test]
+fn a_reader_that_is_dropped_as_it_registers_keeps_nothing_readable() {
+    run(async {
+        let mut landed = 0;
+        for (waits, fault) in (0..8).flat_map(|waits| {
+            [
+                Fault::None,
+                Fault::LostBefore,
+                Fault::LostAfter,
+                Fault::Late,
+            ]
+            .map(|fault| (waits, fault))
+        }) {
+            let world = World::new().await;
+            let mine = world.process::<u64>();
+            world.store.next_commits([fault]);
+            drop(partly(waits, mine.reader(shard())).await);
+            let leased = world
+                .process::<u64>()
+                .inspect(shard())
+                .await
+                .unwrap()
+                .leased;
+            landed += usize::from(!leased.is_empty());
+            world.store.forget_faults();
+            skip(std::time::Duration::from_secs(5)).await;
+            pass(std::time::Duration::from_secs(5)).await;
+            let leased = world
+                .process::<u64>()
+                .inspect(shard())
+                .await
+                .unwrap()
+                .leased;
+            assert!(leased.is_empty(), "{fault:?} after {waits}: {leased:?}");
+        }
+        assert!(landed > 0);
+    });
+}

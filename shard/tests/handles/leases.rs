@@ -45,7 +45,7 @@ async fn dead_reader<T: TestTime>(world: &World) {
     dead_reader_for::<T>(world, LEASE).await;
 }
 
-async fn dead_reader_for<T: TestTime>(world: &World, lease: Duration) {
+pub(crate) async fn dead_reader_for<T: TestTime>(world: &World, lease: Duration) {
     let store = std::sync::Arc::new(world.store.clone());
     let dying = lowwater_shard::Transactor::new(store, None);
     let mut log = lowwater_shard::Log::<lowwater_shard::record::SinceRecord<T>>::new(shard());

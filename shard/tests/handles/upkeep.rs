@@ -6,10 +6,12 @@ use lowwater::{Since, Upper};
 use lowwater_shard::consensus::unreliable::Fault;
 use lowwater_shard::record::Blocked;
 use lowwater_shard::{
-    Epoch, FinalizeError, ReaderId, SchemaId, SeqNo, Settings, Shards, SnapshotError, Upkeep,
+    DowngradeError, Epoch, FinalizeError, ReaderId, SchemaId, SeqNo, Settings, Shards,
+    SnapshotError, Upkeep,
 };
 use timely::PartialOrder;
 
+use crate::stuck::Stuck;
 use crate::world::*;
 
 pub(crate) const ME: ReaderId = ReaderId::new(1);
@@ -282,6 +284,39 @@ pub(crate) async fn fence(world: &World) -> lowwater_shard::consensus::Fence {
 }
 
 #[test]
+fn a_controller_that_was_overtaken_moves_no_critical_since() {
+    run(async {
+        let world = World::new().await;
+        let shards = world.process::<u64>();
+        let older = fence(&world).await;
+        let mut critical = shards.critical_as(shard(), ME, older).await.unwrap();
+        critical
+            .compare_and_downgrade(older.epoch, older.epoch, &Since::at(1))
+            .await
+            .unwrap();
+        let newer = lowwater_shard::consensus::Fence {
+            epoch: Epoch::new(3),
+            incarnation: lowwater_shard::Incarnation::new(2),
+        };
+        lowwater_shard::consensus::Consensus::take_over(&world.store, newer)
+            .await
+            .unwrap()
+            .unwrap();
+        let by_newer = lowwater::StorageErrorKind::Fenced { by: newer.epoch };
+        let refused = critical
+            .compare_and_downgrade(older.epoch, older.epoch, &Since::at(2))
+            .await;
+        let Err(DowngradeError::Storage(error)) = refused else {
+            panic!("{refused:?}")
+        };
+        assert_eq!(error.kind(), by_newer);
+        let refused = shards.critical_as(shard(), ME, older).await.unwrap_err();
+        assert_eq!(refused.kind(), by_newer);
+        assert_eq!(shards.inspect(shard()).await.unwrap().since, Since::at(1));
+    });
+}
+
+#[test]
 fn shards_are_listed() {
     run(async {
         let world = World::new().await;
@@ -328,6 +363,58 @@ fn shards_that_are_written_all_the_time_take_turns() {
         for writer in &writers {
             let batches = shards.inspect(writer.shard()).await.unwrap().batches;
             assert!(batches < 60, "{batches} batches of {}", writer.shard());
+        }
+    });
+}
+
+#[test]
+fn where_the_store_of_parts_hangs_for_one_shard_the_others_are_looked_after() {
+    run(async {
+        let stuck = Stuck::default();
+        let world = World {
+            parts: stuck.parts(),
+            ..World::new().await
+        };
+        let lease = Duration::from_secs(4);
+        let shards = world.process_with::<u64>(Settings {
+            lease,
+            part_grace: Duration::from_secs(10),
+            ..Settings::default()
+        });
+        // The first that is swept.
+        let hung = lowwater::ShardId::new(1);
+        let writing = shards.writer(hung, &schema()).await.unwrap();
+        write(&writing, 0, 1).await;
+        let _used = writer(&shards).await;
+        stuck.hold(hung);
+        tokio::time::sleep(Duration::from_secs(11)).await;
+        assert_eq!(stuck.lists(), 1);
+        change(&shards, 0, 30).await;
+        crate::leases::dead_reader_for::<u64>(&world, lease).await;
+        tokio::time::sleep(3 * lease).await;
+        let inspection = shards.inspect(shard()).await.unwrap();
+        assert!(inspection.batches < 15, "{}", inspection.batches);
+        assert!(inspection.leased.is_empty());
+        // One that takes too long is passed over.
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert!(stuck.lists() > 1, "the other is swept too");
+    });
+}
+
+#[test]
+fn a_shard_without_parts_that_are_nobodys_is_listed_once_a_sweep() {
+    run(async {
+        let stuck = Stuck::default();
+        let world = World {
+            parts: stuck.parts(),
+            ..World::new().await
+        };
+        let shards = world.process_with::<u64>(no_inline());
+        change(&shards, 0, 3).await;
+        for sweeps in 1..4 {
+            assert_eq!(shards.sweep(shard()).await.unwrap(), 0);
+            assert_eq!(stuck.lists(), sweeps);
+            skip(GRACE).await;
         }
     });
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use lowwater::ShardId;
 use tokio::time::Instant;
 
+use crate::clock::after;
 use crate::id::Epoch;
 
 use super::{Finalization, FinalizerStats, Unfinalized};
@@ -137,8 +138,11 @@ impl Queue {
         }
         let again = !is_kept && !matches!(reason, Unfinalized::Owned(_));
         if again {
-            let wait = self.settings.retry_min * (1 << failures.min(16));
-            let due = now + wait.min(self.settings.retry_max);
+            let wait = self
+                .settings
+                .retry_min
+                .saturating_mul(1 << failures.min(16));
+            let due = after(now, wait.min(self.settings.retry_max));
             let tried = Tried {
                 is_stuck: matches!(reason, Unfinalized::TooLong),
                 failures: failures.saturating_add(1),

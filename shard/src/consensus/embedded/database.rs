@@ -62,6 +62,10 @@ pub enum OpenError {
     /// The store was written by a later version of Lowwater.
     #[error("the store has layout {0}, which is not known")]
     UnknownLayout(i32),
+    /// SQLite cannot keep a write-ahead log here: several processes could not share the store, and
+    /// what is read could be lost.
+    #[error("the folder cannot hold a write-ahead log; SQLite goes on with {0:?}")]
+    NoLog(String),
     /// The folder cannot be used, or a thread cannot be started.
     #[error("the folder cannot be used: {0}")]
     Io(#[from] std::io::Error),
@@ -137,7 +141,7 @@ impl Database {
     }
 
     /// Switches to write-ahead logging, for which SQLite does not ask the busy handler.
-    fn use_log(&self) -> rusqlite::Result<()> {
+    fn use_log(&self) -> Result<(), OpenError> {
         let mut tries = 0;
         loop {
             let switched = self
@@ -146,9 +150,11 @@ impl Database {
                     row.get::<_, String>(0)
                 });
             match switched {
-                Ok(_) => return Ok(()),
+                // SQLite says what it uses, and that may be another.
+                Ok(mode) if mode == "wal" => return Ok(()),
+                Ok(mode) => return Err(OpenError::NoLog(mode)),
                 Err(error) if is_busy(&error) && wait_for_others(tries) => tries += 1,
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.into()),
             }
         }
     }
@@ -370,4 +376,82 @@ fn is_busy(error: &rusqlite::Error) -> bool {
 fn wait_for_others(tries: i32) -> bool {
     thread::sleep(Duration::from_micros(fastrand::u64(100..1_000)));
     tries < BUSY_TRIES_MAX
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use lowwater::ShardId;
+    use rusqlite::ffi;
+
+    use super::*;
+
+    #[test]
+    fn the_sqlite_that_is_built_in_is_a_safe_one() {
+        assert!(rusqlite::version_number() >= SQLITE_MIN);
+    }
+
+    #[test]
+    fn a_store_without_a_write_ahead_log_is_refused() {
+        let database = Database(Connection::open_in_memory().unwrap());
+        let refused = database.use_log().unwrap_err();
+        assert!(
+            matches!(&refused, OpenError::NoLog(mode) if mode == "memory"),
+            "{refused}"
+        );
+    }
+
+    #[test]
+    fn trouble_before_the_commit_is_determinate_and_says_what_to_do() {
+        for (code, kind) in [
+            (ffi::SQLITE_BUSY, StorageErrorKind::Retry),
+            (ffi::SQLITE_LOCKED, StorageErrorKind::Retry),
+            (ffi::SQLITE_FULL, StorageErrorKind::Retry),
+            (ffi::SQLITE_IOERR, StorageErrorKind::Retry),
+            (ffi::SQLITE_CANTOPEN, StorageErrorKind::Reopen),
+            (ffi::SQLITE_READONLY, StorageErrorKind::Reopen),
+            (ffi::SQLITE_PERM, StorageErrorKind::Reopen),
+            (ffi::SQLITE_CORRUPT, StorageErrorKind::GiveUp),
+            (ffi::SQLITE_NOTADB, StorageErrorKind::GiveUp),
+        ] {
+            let error = failed(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None));
+            assert_eq!(
+                (error.kind(), error.is_determinate()),
+                (kind, true),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_full_disk_takes_the_transaction_back_and_may_pass() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut database = Database::open(folder.path()).unwrap();
+        let pages = |name| {
+            let pages = database.0.pragma_query_value(None, name, |row| row.get(0));
+            pages.unwrap()
+        };
+        let (there, no_limit): (i64, i64) = (pages("page_count"), pages("max_page_count"));
+        let limit = |database: &Database, pages: i64| {
+            let set = "PRAGMA max_page_count";
+            let set = format!("{set} = {pages}");
+            database.0.query_row(&set, [], |_| Ok(())).unwrap();
+        };
+        let offer = Offer {
+            log: LogId::data(ShardId::new(1)),
+            seen: None,
+            data: Bytes::from(vec![7; 100_000]),
+            keep_from: None,
+        };
+        limit(&database, there);
+        let full = database.write(|database| database.offer(std::slice::from_ref(&offer)));
+        let full = failed(full.unwrap_err());
+        assert_eq!(
+            (full.kind(), full.is_determinate()),
+            (StorageErrorKind::Retry, true)
+        );
+        limit(&database, no_limit);
+        let taken = database.write(|database| database.offer(std::slice::from_ref(&offer)));
+        assert_eq!(taken.unwrap(), [Outcome::Taken]);
+    }
 }

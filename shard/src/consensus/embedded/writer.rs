@@ -77,7 +77,7 @@ impl Writer {
         let database = Database::open(&folder)?;
         let committer = Committer {
             folder,
-            others_seen: database.others_version()?,
+            others_seen: Some(database.others_version()?),
             others_looked_at: Instant::now(),
             database,
             hints,
@@ -131,8 +131,9 @@ struct Committer {
     folder: PathBuf,
     database: Database,
     hints: Hints,
-    /// What [`Database::others_version`] said last.
-    others_seen: i64,
+    /// What [`Database::others_version`] said last; `None` where that is not known, or of another
+    /// connection.
+    others_seen: Option<i64>,
     others_looked_at: Instant,
 }
 
@@ -183,12 +184,9 @@ impl Committer {
             return;
         }
         self.others_looked_at = Instant::now();
+        let seen = self.database.others_version().ok();
         // Where it cannot be known, something may have changed.
-        let seen = self
-            .database
-            .others_version()
-            .unwrap_or(self.others_seen + 1);
-        if seen != self.others_seen {
+        if seen.is_none() || seen != self.others_seen {
             self.others_seen = seen;
             self.hints.anything_changed();
         }
@@ -223,9 +221,55 @@ impl Committer {
     fn reopen(&mut self) {
         self.database.roll_back();
         match Database::open(&self.folder) {
-            Ok(database) => self.database = database,
+            Ok(database) => {
+                self.database = database;
+                // Each connection counts for itself.
+                self.others_seen = None;
+            }
             Err(error) => tracing::warn!(%error, "the store could not be opened again"),
         }
         self.hints.anything_changed();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::consensus::{Fence, Hint};
+    use crate::id::{Epoch, Incarnation};
+
+    #[test]
+    fn what_others_write_right_after_the_file_was_opened_again_is_hinted_at() {
+        let folder = tempfile::tempdir().unwrap();
+        let hints = Hints::default();
+        let mut heard = hints.changes();
+        let database = Database::open(folder.path()).unwrap();
+        let mut committer = Committer {
+            folder: folder.path().to_owned(),
+            others_seen: Some(database.others_version().unwrap()),
+            others_looked_at: Instant::now(),
+            database,
+            hints,
+        };
+        let mut look = |committer: &mut Committer| {
+            std::thread::sleep(OTHERS_POLL);
+            committer.look_at_others();
+            heard.take()
+        };
+        assert_eq!(look(&mut committer), None);
+        committer.reopen();
+        let mut other = Database::open(folder.path()).unwrap();
+        other.begin().unwrap();
+        let fence = Fence {
+            epoch: Epoch::new(1),
+            incarnation: Incarnation::new(1),
+        };
+        other.take_over(fence).unwrap().unwrap();
+        other.end().unwrap();
+        // What the reopening itself hints at may be heard before that.
+        assert_eq!(committer.others_seen, None);
+        assert_eq!(look(&mut committer), Some(Hint::Any));
+        assert_eq!(look(&mut committer), None);
+        assert!(committer.others_seen.is_some());
     }
 }

@@ -146,6 +146,12 @@ impl Task {
             }
             Err(error) => {
                 tracing::warn!(%error, requests = answers.len(), "a transaction has failed");
+                if !error.is_determinate() {
+                    // It may have been carried out all the same.
+                    let logs: Vec<LogId> = commits.iter().flat_map(Commit::logs).collect();
+                    self.hints.logs_changed(logs.iter().copied());
+                    self.notifier.logs_changed(logs);
+                }
                 for answer in answers {
                     drop(answer.send(Err(error.clone())));
                 }

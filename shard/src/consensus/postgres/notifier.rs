@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use lowwater::ShardId;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 use tokio_postgres::{AsyncMessage, Notification};
 
+use crate::clock::{bounded, in_future};
 use crate::id::{LogId, LogKind, Nonce};
 
 use super::super::hints::{Hint, Hints};
@@ -170,7 +170,7 @@ impl Task {
     /// However the notifications fare, listeners are told to look now and then.
     async fn poll(&self) -> Result<Infallible, ConsensusError> {
         let interval = self.pool.config().poll_interval;
-        let mut ticks = tokio::time::interval_at(Instant::now() + interval, interval);
+        let mut ticks = tokio::time::interval_at(in_future(interval), bounded(interval));
         loop {
             ticks.tick().await;
             self.hints.anything_changed();

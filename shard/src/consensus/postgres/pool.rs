@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use lowwater::StorageErrorKind;
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::super::ConsensusError;
@@ -17,6 +18,8 @@ use super::tls::Tls;
 pub(super) struct Pool {
     config: PostgresConfig,
     tls: Tls,
+    /// Drives all connections. Whoever asks may stop to poll his.
+    runtime: Handle,
     idle: Mutex<Vec<Arc<Session>>>,
     permits: Arc<Semaphore>,
 }
@@ -32,12 +35,18 @@ pub(super) struct Lease {
 #[error("the database has not answered in time")]
 struct TimedOut;
 
+#[derive(Debug, thiserror::Error)]
+#[error("the runtime of the store has stopped")]
+struct Stopped;
+
 impl Pool {
+    /// In the runtime that this is called in.
     pub(super) fn new(config: PostgresConfig, tls: Tls) -> Arc<Self> {
         Arc::new(Pool {
             permits: Arc::new(Semaphore::new(config.connections_max)),
             config,
             tls,
+            runtime: Handle::current(),
             idle: Mutex::new(Vec::new()),
         })
     }
@@ -50,13 +59,22 @@ impl Pool {
         &self.tls
     }
 
-    pub(super) async fn connect(&self) -> Result<Session, ConsensusError> {
-        let PostgresConfig {
-            server,
-            request_timeout,
-            ..
-        } = &self.config;
-        Session::connect(server, &self.tls, *request_timeout).await
+    /// A new connection; made, as all that drives it, in the runtime of the store.
+    pub(super) async fn connect(self: &Arc<Self>) -> Result<Session, ConsensusError> {
+        let pool = Arc::clone(self);
+        let connecting = self.runtime.spawn(async move {
+            let patience = pool.config.request_timeout;
+            let connecting = Session::connect(&pool.config.server, &pool.tls, patience);
+            // Also where nobody waits for it any more.
+            pool.within(connecting).await
+        });
+        let stopped = |_| {
+            Err(ConsensusError::determinate(
+                StorageErrorKind::GiveUp,
+                Stopped,
+            ))
+        };
+        connecting.await.unwrap_or_else(stopped)
     }
 
     /// An idle connection, or a new one; waits while too many are in use. Nothing bounds how long:

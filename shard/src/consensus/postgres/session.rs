@@ -130,6 +130,15 @@ const VANISHED: &str = "
 /// once, so nobody else is silent there.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 
+/// Whoever waits for a lock, as for the gate, hears in time that he did not get it, and then nothing
+/// was done: else his request would wait on in the server after it was given up here, one after the
+/// other, and its outcome would not be known. A server that is less patient stays so. There is no
+/// such bound for whole statements: it would end a commit's waiting for standbys, as if they had
+/// acknowledged it.
+const LOCKS: &str = "
+    SELECT set_config(name, $1, false) FROM pg_settings
+    WHERE name = 'lock_timeout' AND setting::bigint NOT BETWEEN 1 AND $1::text::bigint";
+
 /// One step of the index for each log, however many versions it has.
 const LIST: &str = "
     WITH RECURSIVE logs (log, count) AS (
@@ -154,12 +163,12 @@ pub(super) struct Session {
 pub(super) type Driver = Connection<Socket, Encrypted>;
 
 impl Session {
-    /// Connects, in a task of its own. Should this process vanish in the middle of a transaction,
-    /// the server waits so long for it.
+    /// Connects, in a task of its own. A request is waited for so long: should this process vanish in
+    /// the middle of a transaction, the server waits no longer for it, and for a lock a little less.
     pub(super) async fn connect(
         server: &tokio_postgres::Config,
         tls: &Tls,
-        vanished_after: Duration,
+        patience: Duration,
     ) -> Result<Self, ConsensusError> {
         let (session, driver) = Session::connect_undriven(server, tls).await?;
         tokio::spawn(async move {
@@ -171,10 +180,15 @@ impl Session {
             let set = session.client.batch_execute(settings).await;
             set.map_err(failed)?;
         }
-        let vanished_after = vanished_after.min(SILENCE_MAX);
-        let vanished_after = vanished_after.as_millis().clamp(1, MS_MAX).to_string();
-        let set = session.client.query(VANISHED, &[&vanished_after]).await;
-        set.map_err(failed)?;
+        let bounds = [
+            (VANISHED, patience.min(SILENCE_MAX)),
+            (LOCKS, patience - patience / 8),
+        ];
+        for (setting, bound) in bounds {
+            let bound = bound.as_millis().clamp(1, MS_MAX).to_string();
+            let set = session.client.query(setting, &[&bound]).await;
+            set.map_err(failed)?;
+        }
         Ok(session)
     }
 
@@ -524,6 +538,17 @@ mod tests {
             ("4é", StorageErrorKind::Retry),
         ] {
             assert_eq!(remedy_of(&SqlState::from_code(code)), kind, "{code:?}");
+        }
+    }
+
+    #[test]
+    fn locks_are_waited_for_less_than_a_request_may_take_and_no_longer_than_the_server_wants() {
+        for (set, used) in [("0", "26250ms"), ("1h", "26250ms"), ("5s", "5s")] {
+            on_session(&format!("-c lock_timeout={set}"), async |session| {
+                let row = session.client.query_one("SHOW lock_timeout", &[]);
+                let found: String = row.await.unwrap().get(0);
+                assert_eq!(found, used);
+            });
         }
     }
 
