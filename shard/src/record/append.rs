@@ -407,6 +407,58 @@ mod tests {
         shard.accept(|record| record.compare_and_append(rest));
     }
 
+    fn several(times: &[(u64, u64)]) -> Upper<Pair> {
+        Upper::new(sides(times).into_frontier())
+    }
+
+    #[test]
+    fn an_append_at_an_incomparable_lower_is_refused_with_the_current_upper() {
+        let mut shard = shard::<Pair>();
+        let written = several(&[(3, 0), (0, 5)]);
+        let first = NewBatch::empty(Upper::minimum(), written.clone()).unwrap();
+        shard.accept(|record| record.compare_and_append(first));
+        for lower in [&[(2, 2)][..], &[(4, 0), (0, 2)], &[(3, 0)], &[(0, 5)]] {
+            let batch = NewBatch::empty(several(lower), Upper::sealed()).unwrap();
+            let mismatch = UpperMismatch {
+                actual: written.clone(),
+            };
+            let refused = shard.record.compare_and_append(batch);
+            assert_eq!(refused, Err(AppendError::UpperMismatch(mismatch)));
+        }
+    }
+
+    #[test]
+    fn a_batch_whose_upper_is_incomparable_with_its_lower_is_refused() {
+        let lower = several(&[(3, 0), (0, 5)]);
+        for to in [&[(2, 2)][..], &[(4, 0), (0, 2)], &[(2, 4)]] {
+            let refused = NewBatch::empty(lower.clone(), several(to)).unwrap_err();
+            assert!(matches!(refused, BatchError::EndsBeforeItBegins { .. }));
+        }
+    }
+
+    #[test]
+    fn updates_lie_between_frontiers_of_several_times() {
+        let (lower, to) = (several(&[(3, 0), (0, 5)]), several(&[(6, 0), (0, 8)]));
+        let within = |outer, inner| {
+            NewBatch::new(
+                lower.clone(),
+                to.clone(),
+                &[Product::new(outer, inner)],
+                vec![],
+            )
+        };
+        for (outer, inner) in [(3, 0), (5, 0), (5, 7), (0, 5), (1, 7)] {
+            assert!(within(outer, inner).is_ok(), "{outer}, {inner}");
+        }
+        for (outer, inner) in [(2, 4), (0, 0), (6, 0), (0, 8), (3, 8), (9, 9)] {
+            let refused = within(outer, inner).unwrap_err();
+            assert!(
+                matches!(refused, BatchError::TimeOutside { .. }),
+                "{outer}, {inner}"
+            );
+        }
+    }
+
     #[test]
     fn batches_that_leave_a_gap_are_no_record() {
         let mut shard = shard::<u64>();

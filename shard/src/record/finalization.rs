@@ -166,9 +166,11 @@ mod tests {
     use lowwater::Upper;
 
     use super::*;
-    use crate::id::{PartId, SchemaId, SeqNo};
+    use crate::id::{BatchId, PartId, SchemaId, SeqNo};
     use crate::record::testing::*;
-    use crate::record::{AppendError, Content, NewBatch, Record, Stored, UpperMismatch};
+    use crate::record::{
+        AppendError, CompactError, Content, NewBatch, Record, Stored, Trim, UpperMismatch,
+    };
     use crate::schema::Schema;
 
     const ME: ReaderId = ReaderId::new(1);
@@ -291,6 +293,12 @@ mod tests {
             shard.untouched_by(|record| record.swept(&parts));
             let schema = Schema::new(vec![]).unwrap();
             shard.untouched_by(|record| record.register_schema(&schema).unwrap());
+            shard.untouched_by(|record| record.raise_floor(shard.seqno));
+            let trimmed = shard.record.trim(&upper(0), &Upper::sealed());
+            assert_eq!(trimmed, Ok(Trim::Nothing));
+            let (first, end) = (BatchId::new(0), Since::gone());
+            let refused = shard.record.compact(first, first, end, vec![]);
+            assert_eq!(refused, Err(CompactError::Gone));
             let again = NewBatch::empty(Upper::sealed(), Upper::sealed()).unwrap();
             shard.untouched_by(|record| record.compare_and_append(again).unwrap());
             let late = NewBatch::empty(upper(0), upper(1)).unwrap();

@@ -245,4 +245,32 @@ mod tests {
             shard.untouched_by(|record| record.expire(&[(LEASED, 0)]));
         }
     }
+
+    #[test]
+    fn a_leased_since_that_is_incomparable_moves_nothing_and_says_so() {
+        let mut shard = registered::<Pair>();
+        let at = sides(&[(3, 0), (0, 5)]);
+        shard.downgrade_leased(LEASED, &at);
+        for to in [&[(2, 2)][..], &[(4, 0), (0, 2)], &[(2, 4)]] {
+            let kept = shard.downgrade_leased(LEASED, &sides(to));
+            assert_eq!(kept, Downgraded::Kept(at.clone()));
+            assert_eq!(*shard.record.since(), at);
+        }
+        assert_eq!(shard.record.leased()[&LEASED].renewals, 4, "it is renewed");
+    }
+
+    #[test]
+    fn the_meet_of_incomparable_leased_and_critical_sinces_is_the_shards_since() {
+        let mut shard = registered::<Pair>();
+        let (critical, epoch) = (ReaderId::new(1), crate::id::Epoch::new(1));
+        shard.obey(|record| record.open_critical(critical, epoch));
+        shard.downgrade_leased(LEASED, &sides(&[(3, 0), (1, 5)]));
+        assert_eq!(*shard.record.since(), Since::minimum());
+        shard.downgrade(critical, epoch, &sides(&[(2, 4)]));
+        assert_eq!(*shard.record.since(), sides(&[(3, 0), (1, 5), (2, 4)]));
+        shard.downgrade(critical, epoch, &sides(&[(4, 5)]));
+        assert_eq!(*shard.record.since(), sides(&[(3, 0), (1, 5)]));
+        shard.obey(|record| record.leave(LEASED));
+        assert_eq!(*shard.record.since(), sides(&[(4, 5)]));
+    }
 }

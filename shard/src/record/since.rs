@@ -125,8 +125,8 @@ impl<T: Time> SinceRecord<T> {
         match change {
             SinceChange::Critical(reader, _) => !self.critical.contains_key(reader),
             SinceChange::Leased(reader, _) => !self.leased.contains_key(reader),
-            SinceChange::Left(_) => false,
-            SinceChange::Buried => true,
+            // Once nobody is left, it stays where it is.
+            SinceChange::Left(_) | SinceChange::Buried => true,
         }
     }
 
