@@ -22,7 +22,7 @@ fn the_scripts_of_numbers_hold() {
 
 #[test]
 fn the_scripts_of_pairs_hold() {
-    check::<Product<u64, u64>>("pairs", 11);
+    check::<Product<u64, u64>>("pairs", 12);
 }
 
 #[test]
