@@ -7,7 +7,10 @@ use lowwater::{
     StorageError, StorageErrorKind,
 };
 use lowwater_shard::Epoch;
-use lowwater_shard::collections::{AlterError, CreateCollectionsError, StartError, TakeOverError};
+use lowwater_shard::collections::{
+    AdvanceError, AlterError, CommitTablesError, CreateCollectionsError, DropTablesError,
+    StartError, SubscribeError, TableTrouble, TakeOverError,
+};
 use lowwater_shard::consensus::Fenced;
 use lowwater_shard::metadata::CommitError;
 use lowwater_shard::tables::TablesError;
@@ -67,6 +70,11 @@ says_who! {
     AcquireError<u64, u64> { AcquireError::Stopped }
     LookupError<u64> { LookupError::Stopped }
     AlterError<u64> { AlterError::Stopped, AlterError::Storage }
+    TableTrouble { TableTrouble::Stopped, TableTrouble::Storage }
+    SubscribeError<u64> { SubscribeError::Stopped }
+    AdvanceError<u64> { AdvanceError::Trouble }
+    CommitTablesError<u64, u64> { CommitTablesError::Trouble }
+    DropTablesError<u64, u64> { DropTablesError::Trouble, DropTablesError::Drop }
     CommitError { CommitError::Fenced }
     StartError { StartError::TakeOver }
     TakeOverError { TakeOverError::Fenced }
