@@ -285,9 +285,11 @@ impl<I: CollectionId, T: TableTime> Collections<I, T> {
     ///
     /// # Errors
     ///
-    /// If the tables are not open; if there is no such collection.
+    /// If the tables are not open; if there is no such collection; if the controller has stopped.
     pub fn subscribe(&self, id: I, as_of: T) -> Result<Subscription<T>, SubscribeError<I>> {
         let tables = self.tables().ok_or(SubscribeError::NotOpen)?;
+        let stopped = self.inner.client.stopped();
+        stopped.map_or(Ok(()), |reason| Err(SubscribeError::Stopped(reason)))?;
         let ledger = self.inner.ledger.lock();
         let live = ledger.live(id);
         let live = live.ok_or(SubscribeError::UnknownCollection(id))?;
@@ -304,6 +306,9 @@ pub enum SubscribeError<I> {
     /// There is no such collection, or it was dropped.
     #[error("the collection {0} does not exist")]
     UnknownCollection(I),
+    /// The controller has stopped, or another one has taken over.
+    #[error(transparent)]
+    Stopped(StopReason),
 }
 
 impl<I: CollectionId, T: ShardTime> Inner<I, T> {

@@ -293,15 +293,28 @@ impl<T: TableTime> Tables<T> {
 }
 
 impl<T: TableTime> Inner<T> {
-    /// Waits for an upper that is not known yet.
+    /// An error that says who is, once another controller is known to be in charge.
+    pub(super) fn in_charge(&self) -> Result<(), StorageError> {
+        match *self.fenced.borrow() {
+            Some(by) => Err(StorageError::new(
+                StorageErrorKind::Fenced { by },
+                Overtaken,
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits for an upper that is not known yet; an error where this process will not hear of it.
     pub(super) async fn changed(
         &self,
         uppers: &mut watch::Receiver<Upper<T>>,
     ) -> Result<(), StorageError> {
         let mut stopped = self.stopped.subscribe();
+        let mut fenced = self.fenced.subscribe();
         tokio::select! {
             biased;
             Ok(()) = uppers.changed() => Ok(()),
+            Ok(_) = fenced.wait_for(Option::is_some) => self.in_charge(),
             _ = stopped.wait_for(|stopped| *stopped) => {
                 Err(StorageError::new(StorageErrorKind::GiveUp, Stopped))
             }
@@ -445,6 +458,10 @@ pub(super) fn never<R>(error: ApplyError) -> TablesError<R> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the tables are stopped")]
 struct Stopped;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("another controller is in charge of the tables")]
+struct Overtaken;
 
 #[derive(Debug, thiserror::Error)]
 #[error("others were faster, again and again")]

@@ -54,8 +54,10 @@ impl<T: TableTime> Subscription<T> {
     ///
     /// # Errors
     ///
-    /// If the table can no longer be read where the subscription is.
+    /// If the table can no longer be read where the subscription is. If another controller has taken
+    /// over, once this one has met that: with who has.
     pub async fn next(&mut self) -> Result<Option<Progress<T>>, ReadError<T>> {
+        self.tables.inner.in_charge()?;
         let progress = match self.upper.clone() {
             None => {
                 let updates = self.tables.snapshot(self.table, &self.as_of).await?;

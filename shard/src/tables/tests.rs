@@ -14,7 +14,7 @@ use std::time::Duration;
 use arrow::array::{ArrayRef, AsArray, Int64Array};
 use arrow::datatypes::Int64Type;
 use arrow::record_batch::RecordBatch;
-use lowwater::{ShardId, Since, Upper};
+use lowwater::{ShardId, Since, StorageErrorKind, Upper};
 use proptest::prelude::*;
 use timely::progress::Antichain;
 use tokio::runtime::Handle;

@@ -8,7 +8,8 @@ use lowwater::{
 };
 use lowwater_shard::Epoch;
 use lowwater_shard::collections::{
-    AlterError, CreateCollectionsError, PrepareError, StartError, TakeOverError,
+    AdvanceError, AlterError, CommitTablesError, CreateCollectionsError, DropTablesError,
+    PrepareError, StartError, SubscribeError, TableTrouble, TakeOverError,
 };
 use lowwater_shard::consensus::Fenced;
 use lowwater_shard::metadata::CommitError;
@@ -79,6 +80,11 @@ says_who! {
     LookupError<u64> { LookupError::Stopped }
     AlterError<u64> { AlterError::Stopped, AlterError::Storage }
     PrepareError<u64> { PrepareError::Stopped }
+    TableTrouble { TableTrouble::Stopped, TableTrouble::Storage }
+    SubscribeError<u64> { SubscribeError::Stopped }
+    AdvanceError<u64> { AdvanceError::Trouble }
+    CommitTablesError<u64, u64> { CommitTablesError::Trouble }
+    DropTablesError<u64, u64> { DropTablesError::Trouble, DropTablesError::Drop }
     CommitError { CommitError::Fenced }
     StartError { StartError::TakeOver }
     TakeOverError { TakeOverError::Fenced }

@@ -257,6 +257,8 @@ impl Older {
         refused("forget", tables.forget(&1_000, &[A, B]).await, by);
         refused("alter", tables.alter(B, &columns(&["a", "c"])).await, by);
         refused("let go", tables.let_go().await, by);
+        let read = tables.subscribe(A, 5).next().await;
+        refused("a subscription of tables", read, by);
         // It hears of it as soon as it writes.
         if !has_stopped {
             let batch = vec![new(9, Kind::Compute)];
@@ -279,6 +281,26 @@ impl Older {
         refused(
             "change",
             collections.change(Parameters::default()).await,
+            by,
+        );
+        refused(
+            "acquire each",
+            collections
+                .acquire_each(vec![(3, lowwater::Start::Earliest)])
+                .await,
+            by,
+        );
+        refused("begin", collections.begin(), by);
+        refused("subscribe", collections.subscribe(3, 90), by);
+        refused("advance", collections.advance(&1_000).await, by);
+        refused(
+            "commit all",
+            collections.commit_all(&1_000, &mut []).await,
+            by,
+        );
+        refused(
+            "drop tables",
+            collections.drop_tables(&1_000, vec![3]).await,
             by,
         );
         refused("stop", collections.stop().await, by);

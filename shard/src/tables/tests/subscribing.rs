@@ -199,3 +199,25 @@ async fn a_subscription_of_a_forgotten_table_goes_on_although_no_time_is_closed_
         assert_eq!(read(tables, A, u64::MAX).await, NOTHING);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn subscriptions_of_a_controller_that_was_overtaken_end_with_who_is_in_charge() {
+    let store = MemoryTables::new();
+    let old = registered(&store.as_controller(fence(1)), Mode::ByHand).await;
+    let [mut waiting, mut later] = [A, B].map(|table| old.subscribe(table, 1));
+    waiting.next().await.unwrap();
+    later.next().await.unwrap();
+    let waiting = tokio::spawn(async move { waiting.next().await });
+    let _new = open(&store.as_controller(fence(2)), Mode::ByHand).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(!waiting.is_finished(), "it has not heard of it");
+    assert!(old.advance(&6).await.is_err());
+    let waited = timeout(LONG, waiting).await.expect("it hangs").unwrap();
+    for ended in [waited, later.next().await] {
+        let TablesError::Storage(error) = ended.unwrap_err() else {
+            panic!("it does not say who is in charge");
+        };
+        let by = fence(2).epoch;
+        assert_eq!(error.kind(), StorageErrorKind::Fenced { by });
+    }
+}

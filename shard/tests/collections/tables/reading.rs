@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use lowwater::StopReason;
 use lowwater_shard::collections::{Kind, ReadCollectionError, SubscribeError};
 use timely::progress::Antichain;
 
@@ -106,5 +107,9 @@ fn a_subscription_gives_a_snapshot_and_then_each_change_once_of_tables_and_of_ot
         let waits = tokio::spawn(async move { table.next().await });
         collections.stop().await.unwrap();
         assert!(within(waits).await.unwrap().is_err());
+        assert_eq!(
+            collections.subscribe(1, 12).unwrap_err(),
+            SubscribeError::Stopped(StopReason::Stopped)
+        );
     }));
 }
