@@ -106,3 +106,19 @@ fn flipped_bits_and_cuts_everywhere_are_faults_and_no_panics() {
         survives::<u64>(&stored, bytes.slice(..length), &schema);
     }
 }
+
+#[tokio::test]
+async fn a_part_that_is_there_is_never_changed() {
+    let parts = Parts::memory();
+    let PartFile { shard, name } = file();
+    let (one, two) = (Bytes::from_static(b"one"), Bytes::from_static(b"two"));
+    parts.put(shard, name, one.clone()).await.unwrap();
+    // An attempt of ours whose answer was lost, and then somebody else's.
+    parts.put(shard, name, one.clone()).await.unwrap();
+    let refused = parts.put(shard, name, two).await.unwrap_err();
+    let PartError::Unreadable { fault, .. } = refused else {
+        panic!("{refused}")
+    };
+    assert_eq!(fault, PartFault::Foreign);
+    assert_eq!(parts.get(shard, name).await.unwrap(), one);
+}
