@@ -96,6 +96,8 @@ impl<T: ShardTime> StandbyStorage<T> {
             requests: requests.downgrade(),
             ended,
         };
+        // Whoever calls this may be outside of the runtime.
+        let entered = shards.inner.runtime.enter();
         let standby = Standby {
             advances: hub.listen(),
             leases: Leases::new(&hub, own, lease),
@@ -106,6 +108,7 @@ impl<T: ShardTime> StandbyStorage<T> {
             renewals: every_so_often(lease / 4),
             requests: requests.downgrade(),
         };
+        drop(entered);
         shards.inner.runtime.spawn(async move {
             standby.run(receiver).await;
             drop(alive);

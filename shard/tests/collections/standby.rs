@@ -45,6 +45,17 @@ async fn follow_with(shards: &Shards<u64>, lease: Duration) -> Controller {
     }
 }
 
+#[test]
+fn whoever_only_reads_starts_outside_of_the_runtime_too() {
+    let runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = { runtime }.worker_threads(1).enable_all().build().unwrap();
+    let store = Arc::new(MemoryConsensus::new());
+    let settings = Settings::default();
+    let shards = Shards::<u64>::new(runtime.handle(), store, Parts::memory(), settings);
+    let follower = Collections::<u64, u64>::follow(&shards, quick(), LEASE).unwrap();
+    runtime.block_on(follower.stop()).unwrap();
+}
+
 async fn reads(follower: &Controller, id: u64) {
     let batch = vec![new(id, Kind::Compute)];
     let _ = follower.collections.create(None, batch).await.unwrap();
