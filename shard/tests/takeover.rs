@@ -25,10 +25,12 @@ mod takeover {
     pub(crate) mod wire;
     pub(crate) mod promoted;
     pub(crate) mod charge;
+    pub(crate) mod followed;
 }
 
 use takeover::calls::Call;
 use takeover::charge;
+use takeover::followed;
 use takeover::newer::stopped_at_each_write_of;
 use takeover::promoted::{promoted_meanwhile, promoted_while_cut_off};
 use takeover::proxy::Cut;
@@ -150,6 +152,13 @@ macro_rules! charges {
             fn whoever_writes_nothing_hears_of_it_too() {
                 if let Some(store) = $new {
                     charge::whoever_writes_nothing_hears_of_it_too(&store);
+                }
+            }
+
+            #[test]
+            fn whoever_only_reads_outlives_those_in_charge_and_leaves_nothing_but_leases() {
+                if let Some(store) = $new {
+                    followed::whoever_only_reads_outlives_those_in_charge(&store);
                 }
             }
 

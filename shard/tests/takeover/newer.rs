@@ -7,11 +7,11 @@ use std::sync::Arc;
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
 use lowwater::ShardId;
-use lowwater_shard::Parts;
 use lowwater_shard::collections::{Collections, Kind, take_over};
 use lowwater_shard::consensus::Consensus;
 use lowwater_shard::metadata::{MetadataTransaction, StoredMetadata};
 use lowwater_shard::tables::Tables;
+use lowwater_shard::{Parts, Updates};
 use tempfile::TempDir;
 
 use super::calls::Call;
@@ -120,7 +120,11 @@ async fn check_tables(
 }
 
 async fn read(tables: &Tables<u64>, table: ShardId, as_of: u64) -> Vec<i64> {
-    let read = tables.snapshot(table, &as_of).await.unwrap();
+    values(&tables.snapshot(table, &as_of).await.unwrap())
+}
+
+/// What is in the first column, in order.
+pub(crate) fn values(read: &Updates<u64>) -> Vec<i64> {
     let Some(column) = read.rows().columns().first() else {
         return Vec::new();
     };

@@ -22,6 +22,7 @@ use tokio::runtime::Handle;
 use super::calls::Call;
 use super::charge;
 use super::fenced::{ChangeError, refused};
+use super::followed;
 use super::stopping::{Place, Stopping};
 use super::store;
 use super::talk::{hear, say};
@@ -310,6 +311,7 @@ impl Older {
 /// What the process does that the tests start.
 pub(crate) fn live() {
     charge::work();
+    followed::work();
     let (Ok(address), Ok(direct)) = (env::var(ADDRESS), env::var(DIRECT)) else {
         return;
     };

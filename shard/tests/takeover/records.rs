@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 
 use lowwater_shard::consensus::{Consensus, Fence, Scan, Version};
-use lowwater_shard::record::{Content, DataRecord, Stored};
+use lowwater_shard::record::{Content, DataRecord, SinceRecord, Stored};
 use lowwater_shard::{Log, LogId, PartName, Parts, SeqNo, Transactor};
 
 use super::store::Store;
@@ -56,6 +57,26 @@ impl Everything {
         }
         changed
     }
+}
+
+/// All that a store has with leases taken out, and with them where they keep sinces back. The rest is
+/// the same byte for byte.
+pub(crate) async fn without_leases(store: &Arc<dyn Consensus>) -> Vec<String> {
+    let everything = Everything::in_store(&**store).await;
+    let reader = Transactor::new(Arc::clone(store), None);
+    let mut all = vec![format!("{:?}", everything.fence)];
+    for (id, versions) in everything.logs {
+        if id != LogId::since(id.shard) {
+            all.push(format!("{id} {versions:?}"));
+            continue;
+        }
+        let mut log = Log::<SinceRecord<u64>>::new(id.shard);
+        let read = reader.refresh(&mut [&mut log]).await.unwrap();
+        read.into_iter().for_each(Result::unwrap);
+        let (critical, is_buried) = (log.record().critical(), log.record().is_buried());
+        all.push(format!("{id} {critical:?} {is_buried}"));
+    }
+    all
 }
 
 /// Nothing is missing that a record refers to. Parts are not fenced: the older one may still write some
