@@ -1,11 +1,11 @@
 //! The tables of a controller: collections that are written together, in transactions.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use arrow::record_batch::RecordBatch;
 use lowwater::{
-    CollectionId, DropError, ShardId, StopReason, StorageError, StorageErrorKind, Upper,
+    CollectionId, DropError, Events, ShardId, StopReason, StorageError, StorageErrorKind, Upper,
 };
 
 use crate::tables::{
@@ -15,6 +15,7 @@ use crate::tables::{
 use crate::time::ShardTime;
 
 use super::description::KindName;
+use super::late::LateTables;
 use super::table_set::trouble;
 use super::{Collections, Inner, ReadOnly};
 
@@ -159,6 +160,8 @@ impl<I: CollectionId, T: TableTime> Collections<I, T> {
         // Set before any table is created.
         let _ = inner.migrated.set(migrated);
         inner.tables.open(&shards.runtime, opened);
+        let (events, tables) = (inner.client.events(), Arc::downgrade(&inner.tables));
+        shards.runtime.spawn(tell_overtaken(events, tables));
         Ok(())
     }
 
@@ -294,6 +297,26 @@ impl<I: CollectionId, T: TableTime> Collections<I, T> {
         let live = ledger.live(id);
         let live = live.ok_or(SubscribeError::UnknownCollection(id))?;
         Ok(tables.subscribe(live.shard, as_of))
+    }
+}
+
+/// Tells those who wait in tables when the engine was stopped by another controller: they may wait
+/// for what nobody here will write, and the one in charge may write nothing.
+async fn tell_overtaken<I: CollectionId, T: TableTime>(
+    mut events: Events<I, T>,
+    tables: Weak<LateTables<T>>,
+) {
+    let reason = loop {
+        if let Err(reason) = events.next().await {
+            break reason;
+        }
+    };
+    let StopReason::Fenced { by } = reason else {
+        return;
+    };
+    let late = tables.upgrade();
+    if let Some(tables) = late.as_deref().and_then(LateTables::tables) {
+        tables.overtaken(by);
     }
 }
 

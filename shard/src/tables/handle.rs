@@ -74,7 +74,7 @@ pub(super) struct Inner<T: TableTime> {
     upper: watch::Sender<Upper<T>>,
     /// So much was committed that it should be applied soon.
     pub(super) heavy: Arc<Notify>,
-    /// Who has taken over, once a write has met that.
+    /// Who has taken over, once a write has met that, or its owner has heard of it.
     fenced: watch::Sender<Option<Epoch>>,
     /// Nobody follows the txns shard any more.
     stopped: watch::Sender<bool>,
@@ -144,7 +144,12 @@ impl<T: TableTime> Tables<T> {
         }
     }
 
-    /// Follows who has taken over, once a write has met that.
+    /// Another controller is known to be in charge: whoever waits hears of it.
+    pub(crate) fn overtaken(&self, by: Epoch) {
+        self.inner.fenced.send_replace(Some(by));
+    }
+
+    /// Follows who has taken over, once that is known.
     pub(crate) fn fenced(&self) -> watch::Receiver<Option<Epoch>> {
         self.inner.fenced.subscribe()
     }

@@ -55,7 +55,7 @@ impl<T: TableTime> Subscription<T> {
     /// # Errors
     ///
     /// If the table can no longer be read where the subscription is. If another controller has taken
-    /// over, once this one has met that: with who has.
+    /// over: with who has, once this one has heard of it, also while it waits.
     pub async fn next(&mut self) -> Result<Option<Progress<T>>, ReadError<T>> {
         self.tables.inner.in_charge()?;
         let progress = match self.upper.clone() {

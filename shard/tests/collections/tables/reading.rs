@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use lowwater::StopReason;
-use lowwater_shard::collections::{Kind, ReadCollectionError, SubscribeError};
+use lowwater::{StopReason, StorageErrorKind};
+use lowwater_shard::collections::{Kind, ReadCollectionError, SubscribeError, take_over};
+use lowwater_shard::tables::TablesError;
 use timely::progress::Antichain;
 
 use super::super::standby::{LEASE, follow};
@@ -111,5 +112,26 @@ fn a_subscription_gives_a_snapshot_and_then_each_change_once_of_tables_and_of_ot
             collections.subscribe(1, 12).unwrap_err(),
             SubscribeError::Stopped(StopReason::Stopped)
         );
+    }));
+}
+
+#[test]
+fn a_subscription_that_waits_hears_who_has_taken_over_though_neither_of_them_writes() {
+    run(on_each(|store| async move {
+        let mut slow = quick();
+        slow.apply_interval = Duration::from_secs(3_600);
+        let controller = Controller::start_with(&store, slow).await;
+        let _ = controller.initialize(&ids([1, 2]), &ids([])).await;
+        let created = controller.collections.create(Some(5), both());
+        let _ = created.await.unwrap();
+        let mut table = controller.collections.subscribe(1, 5).unwrap();
+        let first = within(table.next()).await.unwrap().unwrap();
+        assert!(first.updates.is_empty());
+        let waits = tokio::spawn(async move { table.next().await });
+        let by = take_over(&*store, None).await.unwrap().fence.epoch;
+        let Err(TablesError::Storage(error)) = within(waits).await.unwrap() else {
+            panic!("it ends with an error of storage");
+        };
+        assert_eq!(error.kind(), StorageErrorKind::Fenced { by });
     }));
 }
