@@ -30,6 +30,14 @@ pub(crate) enum Effort {
     Utmost,
 }
 
+/// What a merge came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Merged {
+    Replaced,
+    /// Others were faster, or it took too long.
+    InVain,
+}
+
 /// What is merged.
 struct Merge<T> {
     first: BatchId,
@@ -67,8 +75,19 @@ impl<T: ShardTime> Inner<T> {
         Some(plan || !data.record().garbage().is_empty())
     }
 
-    /// Compacts a shard, by what this process knows of its data, and deletes what was replaced.
+    /// Compacts a shard, by what this process knows of its data, and deletes what was replaced, also
+    /// where nothing could be merged.
     pub(crate) async fn compact(
+        self: &Arc<Self>,
+        shard: &Arc<Shard<T>>,
+        effort: Effort,
+    ) -> Result<(), StorageError> {
+        let merged = self.merge_all(shard, effort).await;
+        let collected = self.collect_garbage(shard).await;
+        merged.and(collected)
+    }
+
+    async fn merge_all(
         self: &Arc<Self>,
         shard: &Arc<Shard<T>>,
         effort: Effort,
@@ -78,9 +97,12 @@ impl<T: ShardTime> Inner<T> {
             let Some(merge) = self.choose(shard, effort).await else {
                 break;
             };
-            self.merge(shard, merge).await?;
+            if self.merge(shard, merge).await? == Merged::InVain {
+                // They may have merged as of a later since, and what is merged as of ours is refused.
+                self.hub.refresh_one::<SinceRecord<T>>(shard).await?;
+            }
         }
-        self.collect_garbage(shard).await
+        Ok(())
     }
 
     async fn choose(&self, shard: &Shard<T>, effort: Effort) -> Option<Merge<T>> {
@@ -114,11 +136,14 @@ impl<T: ShardTime> Inner<T> {
         self: &Arc<Self>,
         shard: &Arc<Shard<T>>,
         merge: Merge<T>,
-    ) -> Result<(), StorageError> {
+    ) -> Result<Merged, StorageError> {
         let read = match read_all(self, shard.id, &merge.sources).await {
             Ok(read) => read,
             // Another process has merged these: look again.
-            Err(PartError::Missing(name)) => return self.check_overtaken(shard, name).await,
+            Err(PartError::Missing(name)) => {
+                self.check_overtaken(shard, name).await?;
+                return Ok(Merged::InVain);
+            }
             Err(error) => return Err(error.into()),
         };
         let merged = Arc::new(settle(read, &merge.schema, merge.since.clone()).await?);
@@ -143,13 +168,13 @@ impl<T: ShardTime> Inner<T> {
             Ok(Compacted { batch }) => {
                 let shard = shard.id;
                 tracing::trace!(%shard, %batch, updates = merged.len(), "batches were merged");
-                Ok(())
+                Ok(Merged::Replaced)
             }
             Err(CommandError::Refused(refusal)) => {
                 self.discard(shard, contents);
                 match refusal {
                     CompactError::Gone | CompactError::Behind(_) | CompactError::PartExpired(_) => {
-                        Ok(())
+                        Ok(Merged::InVain)
                     }
                     CompactError::UnknownSchema(unknown) => {
                         Err(StorageError::new(StorageErrorKind::GiveUp, unknown))

@@ -82,6 +82,8 @@ pub struct Settings {
     pub downgrade_interval: Duration,
     /// How many parts one snapshot reads at a time.
     pub reads_max: usize,
+    /// How many parts one append to many shards writes at a time.
+    pub writes_max: usize,
     /// Who looks after the shards.
     pub upkeep: Upkeep,
 }
@@ -107,6 +109,7 @@ impl Default for Settings {
             part_grace: Duration::from_secs(10 * 60),
             downgrade_interval: Duration::from_secs(1),
             reads_max: 8,
+            writes_max: 8,
             upkeep: Upkeep::InBackground { tasks_max: 2 },
         }
     }

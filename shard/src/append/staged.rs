@@ -28,38 +28,40 @@ pub(super) struct Staged<T: ShardTime> {
 }
 
 impl<T: ShardTime> Inner<T> {
-    /// Encodes and stores the updates, those of each shard by themselves. Where that fails, that is
-    /// the outcome.
+    /// Encodes and stores the updates, those of each shard by themselves and not too many at once.
+    /// Where that fails, that is the outcome.
     pub(super) async fn stage_all(
         self: &Arc<Self>,
         pending: Vec<Pending<T>>,
         outcomes: &mut ByPlace<Outcome<T>>,
     ) -> ById<Staged<T>> {
         let mut written = Vec::with_capacity(pending.len());
+        let mut large = Vec::new();
+        for pending in pending {
+            match self.inline(&pending.updates, &pending.schema) {
+                Some(contents) => written.push((pending, contents.map_err(AppendError::from))),
+                None => large.push(pending),
+            }
+        }
+        let mut large = large.into_iter();
         let mut writing = JoinSet::new();
         // Kept here as well: a task that is cancelled does not give back what it was given.
         let mut places = Vec::new();
-        for pending in pending {
-            let (updates, schema) = (&pending.updates, &pending.schema);
-            match self.inline(updates, schema) {
-                Some(contents) => written.push((pending, contents.map_err(AppendError::from))),
-                None => {
-                    let at = pending.at;
-                    let inner = Arc::clone(self);
-                    let write = async move {
-                        let mut pending = pending;
-                        let contents = inner.store_sorted(&mut pending).await;
-                        (pending, contents)
-                    };
-                    let task = writing.spawn_on(write, &self.runtime).id();
-                    places.push((task, at));
-                }
+        loop {
+            let free = self.settings.writes_max.max(1) - writing.len();
+            for mut pending in large.by_ref().take(free) {
+                let (at, inner) = (pending.at, Arc::clone(self));
+                let write = async move {
+                    let contents = inner.store_sorted(&mut pending).await;
+                    (pending, contents)
+                };
+                let task = writing.spawn_on(write, &self.runtime).id();
+                places.push((task, at));
             }
-        }
-        while let Some(done) = writing.join_next().await {
-            match done {
-                Ok(done) => written.push(done),
-                Err(lost) => {
+            match writing.join_next().await {
+                None => break,
+                Some(Ok(done)) => written.push(done),
+                Some(Err(lost)) => {
                     let place = places.iter().find(|(task, _)| *task == lost.id());
                     let (_, at) = place.expect("it is one of those that were begun");
                     outcomes.insert(*at, Err(never_written(lost).into()));

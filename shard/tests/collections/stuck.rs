@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use futures_lite::StreamExt;
@@ -27,11 +27,16 @@ use tokio::sync::watch;
 pub(crate) struct Stuck {
     shards: Arc<watch::Sender<BTreeSet<ShardId>>>,
     lists: Arc<AtomicUsize>,
+    bytes_read: Arc<AtomicU64>,
 }
 
 impl Stuck {
     pub(crate) fn hold(&self, shard: ShardId) {
         self.shards.send_if_modified(|stuck| stuck.insert(shard));
+    }
+
+    pub(crate) fn free(&self, shard: ShardId) {
+        self.shards.send_if_modified(|stuck| stuck.remove(&shard));
     }
 
     pub(crate) fn release(&self) {
@@ -43,9 +48,19 @@ impl Stuck {
         self.shards.receiver_count() > 0
     }
 
+    /// How many wait, once nobody is just asking.
+    pub(crate) fn waiting(&self) -> usize {
+        self.shards.receiver_count()
+    }
+
     /// How often parts were to be listed.
     pub(crate) fn lists(&self) -> usize {
         self.lists.load(Ordering::SeqCst)
+    }
+
+    /// How many bytes of parts were read.
+    pub(crate) fn bytes_read(&self) -> u64 {
+        self.bytes_read.load(Ordering::SeqCst)
     }
 
     /// Waits until none of these is stuck.
@@ -110,7 +125,10 @@ impl ObjectStore for StuckParts {
 
     async fn get_opts(&self, at: &Path, how: GetOptions) -> Result<GetResult> {
         self.stuck.goes_on_at(at).await;
-        self.store.get_opts(at, how).await
+        let read = self.store.get_opts(at, how).await?;
+        let bytes = read.range.end - read.range.start;
+        self.stuck.bytes_read.fetch_add(bytes, Ordering::SeqCst);
+        Ok(read)
     }
 
     fn delete_stream(&self, paths: Boxed<Result<Path>>) -> Boxed<Result<Path>> {

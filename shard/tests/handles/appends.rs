@@ -1,10 +1,13 @@
 //! Compare-and-append, append, and uppers.
 
-use lowwater::Upper;
+use std::time::Duration;
+
+use lowwater::{ShardId, Upper};
 use lowwater_shard::consensus::unreliable::Fault;
-use lowwater_shard::{Append, AppendError, WaitError};
+use lowwater_shard::{Append, AppendError, Settings, WaitError};
 use timely::progress::Antichain;
 
+use crate::stuck::Stuck;
 use crate::world::*;
 
 on_all_stores! {
@@ -150,6 +153,43 @@ fn appends_to_ten_shards_are_one_commit_and_no_file() {
         }
         for id in ids {
             assert_eq!(world.parts.list(id).await.unwrap(), []);
+        }
+    });
+}
+
+#[test]
+fn an_append_to_many_shards_writes_only_so_many_parts_at_once() {
+    run(async {
+        let stuck = Stuck::default();
+        let world = World {
+            parts: stuck.parts(),
+            ..World::new().await
+        };
+        let shards = world.process_with::<u64>(Settings {
+            writes_max: 3,
+            ..no_inline()
+        });
+        let mut writers = Vec::new();
+        for id in (100..110).map(ShardId::new) {
+            writers.push(shards.writer(id, &schema()).await.unwrap());
+            stuck.hold(id);
+        }
+        let appending = tokio::spawn(async move {
+            let appends = writers.iter().map(|writer| Append {
+                writer,
+                lower: upper(0),
+                upper: upper(1),
+                updates: updates(&[(1, 0, 1)]),
+            });
+            shards.append_all(appends.collect()).await
+        });
+        for left in (1..=10_usize).rev() {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert_eq!(stuck.waiting(), left.min(3));
+            stuck.free(ShardId::new(110 - left as u128));
+        }
+        for outcome in appending.await.unwrap() {
+            assert_eq!(outcome.unwrap(), upper(1));
         }
     });
 }

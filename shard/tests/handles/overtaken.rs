@@ -64,6 +64,25 @@ for_both_times! {
         }
     }
 
+    async fn what_others_have_merged_as_of_a_later_since_is_merged_as_of_that<T: TestTime>() {
+        let world = World::new().await;
+        let (mine, pausing) = Pausing::process::<T>(&world, no_inline());
+        let theirs = world.process_with::<T>(no_inline());
+        move_critical(&theirs, Since::minimum()).await;
+        change(&theirs, 0, 5).await;
+        let mut paused = pausing.pause_scan(LogKind::Since, 0);
+        let merges = mine.clone();
+        let merged = tokio::spawn(async move { merges.compact(shard()).await.unwrap() });
+        paused.reached().await;
+        move_critical(&theirs, Since::at(T::at(4))).await;
+        theirs.compact(shard()).await.unwrap();
+        change(&theirs, 5, 7).await;
+        // It knows of the data, and goes on with a since from before.
+        assert_eq!(mine.upper(shard()).await.unwrap(), upper(7));
+        paused.go_on();
+        assert_eq!(merged.await.unwrap(), 1);
+    }
+
     async fn a_subscription_to_a_shard_that_was_finalized_never_says_that_all_was_told<T: TestTime>() {
         let world = World::new().await;
         let (mine, theirs) = (world.process::<T>(), world.process_with::<T>(no_inline()));

@@ -95,6 +95,23 @@ on_all_stores! {
         assert_eq!(stored(&world).await, 1);
     }
 
+    async fn what_was_replaced_is_deleted_though_nothing_more_can_be_merged<T: TestTime>() {
+        let world = World::new().await;
+        let (mine, theirs) = (world.process_with::<T>(no_inline()), world.process::<T>());
+        change(&mine, 0, 5).await;
+        let reader = theirs.reader(shard()).await.unwrap();
+        mine.compact(shard()).await.unwrap();
+        let before = world.parts.list(shard()).await.unwrap();
+        change(&mine, 5, 7).await;
+        let mut written = world.parts.list(shard()).await.unwrap();
+        written.retain(|part| !before.contains(part));
+        assert_eq!((before.len(), written.len()), (6, 2));
+        world.parts.delete(shard(), &[written[0].name]).await.unwrap();
+        reader.leave().await.unwrap();
+        mine.compact(shard()).await.unwrap_err();
+        assert_eq!(stored(&world).await, 2);
+    }
+
     async fn a_part_that_nobody_refers_to_is_swept_and_no_other<T: TestTime>() {
         let world = World::new().await;
         let shards = world.process_with::<T>(no_inline());
@@ -398,6 +415,67 @@ fn where_the_store_of_parts_hangs_for_one_shard_the_others_are_looked_after() {
         // One that takes too long is passed over.
         tokio::time::sleep(Duration::from_secs(60)).await;
         assert!(stuck.lists() > 1, "the other is swept too");
+    });
+}
+
+#[test]
+fn a_hold_of_50_days_that_is_released_at_once_is_cleaned_up_after_a_few_shards_at_a_time() {
+    const SHARDS: u128 = 20;
+    const BATCHES: usize = 5;
+    run(async {
+        let stuck = Stuck::default();
+        let world = World {
+            parts: stuck.parts(),
+            ..World::new().await
+        };
+        let tasks_max = 2;
+        let shards = world.process_with::<u64>(Settings {
+            upkeep: Upkeep::InBackground { tasks_max },
+            // Nobody sweeps, who would wait for parts as well.
+            part_grace: Duration::MAX,
+            ..no_inline()
+        });
+        let held = (100..100 + SHARDS).map(lowwater::ShardId::new);
+        let (mut writers, mut holds) = (Vec::new(), Vec::new());
+        for id in held {
+            holds.push(shards.critical(id, ME, EPOCH).await.unwrap());
+            let writing = shards.writer(id, &schema()).await.unwrap();
+            for day in 0..BATCHES as u64 {
+                write(&writing, 10 * day, 10 * (day + 1)).await;
+            }
+            writers.push(writing);
+        }
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert!(!stuck.is_waited_for());
+        for writing in &writers {
+            let inspection = shards.inspect(writing.shard()).await.unwrap();
+            assert_eq!(inspection.batches, BATCHES, "all of it is held");
+            stuck.hold(writing.shard());
+        }
+        for hold in &mut holds {
+            let all = Since::at(50);
+            hold.compare_and_downgrade(EPOCH, EPOCH, &all)
+                .await
+                .unwrap();
+        }
+        let other = writer(&shards).await;
+        for (done, writing) in (0..).zip(&writers) {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            // Each of them reads what it merges.
+            let at_once = tasks_max.min(writers.len() - done);
+            assert_eq!(stuck.waiting(), at_once * BATCHES);
+            // Others append and read meanwhile.
+            let at = done as u64;
+            write(&other, at, at + 1).await;
+            let read = shards.snapshot(shard(), &as_of(at)).await.unwrap();
+            assert_eq!(read.len(), done + 1);
+            stuck.free(writing.shard());
+        }
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        for writing in &writers {
+            let inspection = shards.inspect(writing.shard()).await.unwrap();
+            assert_eq!(inspection.batches, 1, "{}", writing.shard());
+        }
     });
 }
 
