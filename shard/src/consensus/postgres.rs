@@ -40,6 +40,9 @@ use tls::Tls;
 /// Listeners are not told to look more often than this.
 const POLL_MIN: Duration = Duration::from_millis(1);
 
+/// No request is given less time: with none at all, all of them would fail.
+const REQUEST_TIMEOUT_MIN: Duration = Duration::from_millis(100);
+
 /// Where the database is, and how to use it. Its `Debug` shows nothing of the password.
 #[derive(Clone)]
 pub struct PostgresConfig {
@@ -101,13 +104,13 @@ impl PostgresConfig {
     }
 
     /// How long a request may take before its connection is given up, 30 seconds unless told
-    /// otherwise: also to connect, and to open the store. The outcome of what was to be written is
-    /// unknown then. The server is told to wait no longer for a process that has vanished in the
-    /// middle of a transaction, and a little less for locks: a request that did not get one was not
-    /// carried out, for sure.
+    /// otherwise, and never less than 100 milliseconds: also to connect, and to open the store. The
+    /// outcome of what was to be written is unknown then. The server is told to wait no longer for a
+    /// process that has vanished in the middle of a transaction, and a little less for locks: a
+    /// request that did not get one was not carried out, for sure.
     #[must_use]
     pub fn request_timeout(mut self, request_timeout: Duration) -> Self {
-        self.request_timeout = request_timeout;
+        self.request_timeout = request_timeout.max(REQUEST_TIMEOUT_MIN);
         self
     }
 
@@ -288,5 +291,19 @@ impl Consensus for PostgresConsensus {
 
     fn changes(&self) -> Changes {
         self.hints.changes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_request_is_given_too_little_time_to_be_answered() {
+        let config = PostgresConfig::new("postgres://nowhere").unwrap();
+        let config = config.request_timeout(Duration::ZERO);
+        assert_eq!(config.request_timeout, REQUEST_TIMEOUT_MIN);
+        let longer = REQUEST_TIMEOUT_MIN * 2;
+        assert_eq!(config.request_timeout(longer).request_timeout, longer);
     }
 }
