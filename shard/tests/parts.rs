@@ -50,7 +50,7 @@ everywhere! {
     what_was_deleted_is_missing_and_to_delete_twice_does_no_harm
     parts_are_listed_with_when_they_were_begun
     a_shard_is_cleared_without_touching_others
-    metadata_tell_bounds_without_reading_rows
+    metadata_tell_the_bounds_of_rows
     a_part_that_is_not_what_the_record_says_is_given_up
     clones_are_of_the_same_place
     updates_of_another_schema_are_refused

@@ -128,6 +128,8 @@ fn bytes<T: ShardTime>(batch: &Batch<T>) -> u64 {
 mod tests {
     use proptest::prelude::*;
 
+    use lowwater::Upper;
+
     use super::*;
     use crate::id::{PartId, SchemaId, SeqNo};
     use crate::record::testing::*;
@@ -241,6 +243,34 @@ mod tests {
             assert_eq!(plan(&shard.machine.record, &Since::gone(), 64 * KIB), None);
             assert_eq!(all(&shard.machine.record, &Since::gone()), None);
         }
+    }
+
+    #[test]
+    fn what_is_behind_a_since_is_so_on_each_of_its_sides() {
+        let mut shard = Shard::<Pair>::new();
+        let (from, to) = (
+            Upper::minimum(),
+            Upper::new(sides(&[(2, 0), (0, 2)]).into_frontier()),
+        );
+        let batch = NewBatch::new(from, to, &[Pair::new(1, 1)], vec![part(100 * KIB)]).unwrap();
+        let append = |record: &DataRecord<Pair>| record.compare_and_append(batch.clone());
+        shard.machine.accept(append);
+        let plan =
+            |record: &DataRecord<Pair>, at: &[(u64, u64)]| plan(record, &sides(at), 64 * KIB);
+        let record = shard.machine.record.clone();
+        assert_eq!(plan(&record, &[(1, 1)]), None);
+        assert_eq!(plan(&record, &[(2, 0), (1, 1)]), None, "one side is within");
+        assert_eq!(plan(&record, &[(5, 0), (0, 3)]), Some(0..1));
+        assert_eq!(plan(&record, &[(2, 1)]), Some(0..1));
+        // Once merged as of a since behind which it ends, it is not merged for another one.
+        let (id, at) = (record.batches()[0].id, sides(&[(2, 0), (0, 2)]));
+        let merged = vec![part(100 * KIB)];
+        shard
+            .machine
+            .accept(|record| record.compact(id, id, at.clone(), merged.clone()));
+        let record = shard.machine.record.clone();
+        assert_eq!(plan(&record, &[(5, 0), (0, 3)]), None);
+        assert_eq!(plan(&record, &[(9, 9)]), None);
     }
 
     proptest! {

@@ -107,6 +107,24 @@ fn flipped_bits_and_cuts_everywhere_are_faults_and_no_panics() {
     }
 }
 
+#[test]
+fn a_part_of_a_later_format_is_said_to_be_one() {
+    let (schema, updates) = each_kind();
+    let mut bytes = file().encode(&updates).unwrap().to_vec();
+    let key = b"lowwater.format";
+    let at = bytes.windows(key.len()).position(|window| window == key);
+    // Behind the key: the kind of the next field, its length, and then the format.
+    let at = at.unwrap() + key.len() + 2;
+    assert_eq!(bytes[at], b'1');
+    bytes[at] = b'2';
+    let bytes = Bytes::from(bytes);
+    let stored = stored(&updates, &bytes);
+    let read = file().decode::<u64>(bytes.clone(), &stored, &schema);
+    assert_eq!(read, Err(PartFault::UnknownFormat));
+    let told = stats::read::<u64>(file(), footer(&bytes).unwrap(), &stored, &schema);
+    assert_eq!(told, Err(PartFault::UnknownFormat));
+}
+
 #[tokio::test]
 async fn a_part_that_is_there_is_never_changed() {
     let parts = Parts::memory();

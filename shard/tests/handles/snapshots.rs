@@ -7,6 +7,7 @@ use proptest::test_runner::TestRunner;
 use timely::progress::Antichain;
 
 use crate::place::Place;
+use crate::stuck::Stuck;
 use crate::world::*;
 
 const ME: ReaderId = ReaderId::new(1);
@@ -230,5 +231,33 @@ fn neither_later_nor_incomparable_times_are_in_a_snapshot() {
         let both: Antichain<Pair> = [Pair::new(0, 3), Pair::new(1, 1)].into_iter().collect();
         let read = shards.snapshot(shard(), &both).await.unwrap();
         assert_eq!(read.len(), 2);
+    });
+}
+
+#[test]
+fn statistics_of_parts_are_told_without_reading_rows() {
+    run(async {
+        let stuck = Stuck::default();
+        let world = World {
+            parts: stuck.parts(),
+            ..World::new().await
+        };
+        let shards = world.process_with::<u64>(no_inline());
+        // Rows that hardly become smaller.
+        let rows =
+            (0..50_000_i64).map(|row| (row.wrapping_mul(0x9E37_79B9_7F4A_7C15_u64 as i64), 0, 1));
+        let rows: Vec<_> = rows.collect();
+        let writer = writer(&shards).await;
+        let written = writer.compare_and_append(upper(0), upper(1), updates(&rows));
+        written.await.unwrap();
+        let stats = shards.parts_stats(shard(), &as_of(0)).await.unwrap();
+        let (bytes, read) = (stats[0].bytes, stuck.bytes_read());
+        assert_eq!((stats.len(), stats[0].updates), (1, 50_000));
+        assert!(read > 0 && read < bytes / 10, "{read} of {bytes} bytes");
+        assert_eq!(
+            shards.snapshot(shard(), &as_of(0)).await.unwrap().len(),
+            50_000
+        );
+        assert_eq!(stuck.bytes_read() - read, bytes);
     });
 }

@@ -103,7 +103,7 @@ pub(crate) async fn a_shard_is_cleared_without_touching_others(parts: Parts) {
     assert_eq!(names(&parts, 1).await.len(), 1);
 }
 
-pub(crate) async fn metadata_tell_bounds_without_reading_rows(parts: Parts) {
+pub(crate) async fn metadata_tell_the_bounds_of_rows(parts: Parts) {
     let updates = flights(70, 700);
     let stored = write(&parts, 1, 1, &updates).await;
     let stats = parts
