@@ -41,6 +41,7 @@
 //! known to be nobody's.
 
 mod fault;
+mod columns;
 mod dictionary;
 mod file;
 mod folder;
@@ -201,8 +202,8 @@ impl Parts {
         *self.written.lock()
     }
 
-    /// Reads a part. `schema` is the one that it was written with: see
-    /// [`Updates::concat`] for how to go on to a later one.
+    /// Reads a part; a large one is decoded by several threads. `schema` is the one that it was written
+    /// with: see [`Updates::concat`] for how to go on to a later one.
     ///
     /// # Errors
     ///

@@ -141,8 +141,8 @@ impl<I: CollectionId, T: ShardTime> Collections<I, T> {
     /// Puts a controller in charge that has only read so far: with the epoch given, or else with the
     /// one after that which is there. Whoever was in charge is stopped by that; holds stay.
     ///
-    /// The shards are looked after from then on, tables are written, and what others have committed to them is applied. What comes
-    /// next is [`initialize`](Collections::initialize).
+    /// The shards are looked after from then on, tables are written, and what others have committed
+    /// to them is applied. What comes next is [`initialize`](Collections::initialize).
     ///
     /// # Errors
     ///
@@ -170,10 +170,10 @@ impl<I: CollectionId, T: ShardTime> Collections<I, T> {
         }
     }
 
-    /// Shards whose lease has lapsed while this controller only read, the last 1,000 of them, as it does when the process was
-    /// stopped for long, and from when on they can be read since then. Holds before that are
-    /// [revoked](lowwater::HoldLost::Revoked), and tell it. Collections of whose shards nothing is
-    /// left are gone, and so are those that depend on them.
+    /// Shards whose lease has lapsed while this controller only read, as it does when the process was
+    /// stopped for long: the last 1,000 of them, and from when on each can be read since then. Holds
+    /// before that are [revoked](lowwater::HoldLost::Revoked), and tell it. Collections of whose shards
+    /// nothing is left are gone, and so are those that depend on them.
     pub fn lapsed(&self) -> BTreeMap<ShardId, Since<T>> {
         let standby = self.inner.standby.as_ref();
         standby.map_or_else(BTreeMap::new, |standby| {

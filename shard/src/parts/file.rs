@@ -4,13 +4,12 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, UInt64Array};
-use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema as ArrowSchema, SchemaRef, UInt64Type};
 use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
 use lowwater::ShardId;
 use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::{Compression, Encoding};
 use parquet::errors::ParquetError;
@@ -24,7 +23,7 @@ use crate::schema::Schema;
 use crate::time::ShardTime;
 use crate::updates::{Updates, UpdatesError, batch, is_same};
 
-use super::{PartFault, dictionary};
+use super::{PartFault, columns, dictionary};
 
 const FORMAT: &str = "1";
 const FORMAT_KEY: &str = "lowwater.format";
@@ -126,31 +125,26 @@ impl PartFile {
         }
         let columns = with_time_fields::<T>(&schema.arrow());
         let rows = guarded(|| self.read(bytes, stored, &columns))?;
-        without_times(&rows, schema)
+        without_times(rows, schema)
     }
 
     fn read(
         self,
         bytes: Bytes,
         stored: &Stored,
-        columns: &SchemaRef,
+        fields: &SchemaRef,
     ) -> Result<RecordBatch, PartFault> {
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-        let reader = ParquetRecordBatchReaderBuilder::try_new_with_options(bytes, options)?;
-        self.check(reader.metadata().file_metadata())?;
-        if !is_same(reader.schema(), columns) {
+        let metadata = ArrowReaderMetadata::load(&bytes, options)?;
+        let file = metadata.metadata().file_metadata();
+        self.check(file)?;
+        if !is_same(metadata.schema(), fields) {
             return Err(PartFault::OtherColumns);
         }
-        check_count(reader.metadata().file_metadata().num_rows(), stored)?;
-        let rows = usize::try_from(stored.updates).unwrap_or(usize::MAX);
-        let reader = reader.with_batch_size(rows.max(1)).build()?;
-        let mut batches = reader.collect::<Result<Vec<_>, _>>().map_err(malformed)?;
-        let read = match batches.len() {
-            1 => batches.remove(0),
-            _ => concat_batches(columns, &batches).map_err(malformed)?,
-        };
-        check_count(i64::try_from(read.num_rows()).unwrap_or(-1), stored)?;
-        Ok(read)
+        check_count(file.num_rows(), stored)?;
+        let read = columns::read(&bytes, &metadata, stored)?;
+        let rows = read.first().map_or(0, |column| column.len());
+        Ok(batch(Arc::clone(fields), read, rows))
     }
 }
 
@@ -159,7 +153,7 @@ impl PartFile {
 pub(super) fn guarded<R>(read: impl FnOnce() -> Result<R, PartFault>) -> Result<R, PartFault> {
     // Nothing that the reader may have left half done is looked at afterwards.
     let read = panic::catch_unwind(AssertUnwindSafe(read));
-    read.unwrap_or_else(|_| Err(PartFault::Malformed("its reader panicked".to_owned())))
+    read.unwrap_or_else(|_| Err(columns::panicked()))
 }
 
 pub(super) fn check_count(rows: i64, stored: &Stored) -> Result<(), PartFault> {
@@ -172,7 +166,7 @@ pub(super) fn check_count(rows: i64, stored: &Stored) -> Result<(), PartFault> {
     )))
 }
 
-fn malformed(error: impl std::error::Error) -> PartFault {
+pub(super) fn malformed(error: impl std::error::Error) -> PartFault {
     PartFault::Malformed(error.to_string())
 }
 
@@ -224,14 +218,12 @@ fn with_times<T: ShardTime>(updates: &Updates<T>) -> RecordBatch {
 
 /// The other way round, for rows whose columns were checked.
 fn without_times<T: ShardTime>(
-    rows: &RecordBatch,
+    rows: RecordBatch,
     schema: &Schema,
 ) -> Result<Updates<T>, PartFault> {
-    let width = schema.columns().len();
-    let (columns, times) = rows.columns().split_at(width);
-    let (diffs, times) = times
-        .split_last()
-        .expect("there is a column for differences");
+    let (_, mut columns, count) = rows.into_parts();
+    let diffs = columns.pop().expect("there is a column for differences");
+    let times = columns.split_off(schema.columns().len());
     let times: Vec<&[u64]> = times
         .iter()
         .map(|times| &**times.as_primitive::<UInt64Type>().values())
@@ -240,9 +232,16 @@ fn without_times<T: ShardTime>(
         let mut coordinates = times.iter().map(|times| times[at]);
         T::from_coordinates(&mut || coordinates.next())
     };
-    let times: Option<Vec<T>> = (0..rows.num_rows()).map(time).collect();
+    let times: Option<Vec<T>> = (0..count).map(time).collect();
     let times = times.ok_or_else(|| PartFault::Malformed("no such time".to_owned()))?;
-    let diffs = diffs.as_primitive::<Int64Type>().values().to_vec();
-    let rows = batch(schema.arrow(), columns.to_vec(), rows.num_rows());
-    Updates::new(rows, times, diffs).map_err(malformed)
+    let rows = batch(schema.arrow(), columns, count);
+    Updates::new(rows, times, numbers(diffs)).map_err(malformed)
+}
+
+/// The numbers of a column, which are not copied where nobody else has it.
+fn numbers(column: ArrayRef) -> Vec<i64> {
+    let numbers = column.as_primitive::<Int64Type>().values().clone();
+    drop(column);
+    let numbers = numbers.into_inner().into_vec();
+    numbers.unwrap_or_else(|shared| shared.typed_data().to_vec())
 }

@@ -125,6 +125,28 @@ fn a_part_of_a_later_format_is_said_to_be_one() {
     assert_eq!(told, Err(PartFault::UnknownFormat));
 }
 
+/// So much that several threads read it, where there are several cores.
+fn much_of_each_kind() -> (Schema, Updates<u64>) {
+    let (schema, mut updates) = each_kind();
+    for _ in 0..15 {
+        updates = Updates::concat([updates.clone(), updates], &schema).unwrap();
+    }
+    (schema, updates)
+}
+
+#[test]
+fn what_several_threads_read_is_what_was_written_and_damage_is_a_fault() {
+    let (schema, updates) = much_of_each_kind();
+    comes_back(&updates, &schema);
+    let bytes = file().encode(&updates).unwrap();
+    let stored = stored(&updates, &bytes);
+    for at in (0..bytes.len()).step_by(bytes.len() / 40) {
+        let mut damaged = bytes.to_vec();
+        damaged[at] ^= 0xff;
+        survives::<u64>(&stored, damaged.into(), &schema);
+    }
+}
+
 #[tokio::test]
 async fn a_part_that_is_there_is_never_changed() {
     let parts = Parts::memory();
