@@ -75,13 +75,15 @@ pub(super) struct Offers<'a> {
     /// Of all that have one.
     epoch: Option<i64>,
     incarnation: Option<Vec<u8>>,
-    forgetful: Forgetful,
+    forgetful: Forgetful<'a>,
 }
 
 /// Those of the offers that forget versions.
 #[derive(Default)]
-struct Forgetful {
+struct Forgetful<'a> {
     logs: Vec<Name>,
+    seen: Vec<i64>,
+    data: Vec<&'a [u8]>,
     keep_from: Vec<i64>,
 }
 
@@ -109,13 +111,16 @@ impl<'a> Offers<'a> {
 
     fn push(&mut self, offer: &'a Offer, fenced: bool) {
         let name = Name(offer.log.to_bytes());
+        let seen = offer.seen.map_or(0, seqno_to_sql);
         if let Some(keep_from) = offer.keep_from {
             let keep_from = keep_from.min(offer.seqno());
             self.forgetful.logs.push(name);
+            self.forgetful.seen.push(seen);
+            self.forgetful.data.push(&offer.data);
             self.forgetful.keep_from.push(seqno_to_sql(keep_from));
         }
         self.logs.push(name);
-        self.seen.push(offer.seen.map_or(0, seqno_to_sql));
+        self.seen.push(seen);
         self.data.push(&offer.data);
         self.fenced.push(fenced);
     }
@@ -125,20 +130,25 @@ impl<'a> Offers<'a> {
         !self.forgetful.logs.is_empty()
     }
 
-    pub(super) fn parameters(&self) -> Vec<&(dyn ToSql + Sync)> {
-        let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![
+    pub(super) fn parameters(&self) -> [&(dyn ToSql + Sync); 6] {
+        [
             &self.logs,
             &self.seen,
             &self.data,
             &self.fenced,
             &self.epoch,
             &self.incarnation,
-        ];
-        if self.forget() {
-            parameters.push(&self.forgetful.logs);
-            parameters.push(&self.forgetful.keep_from);
-        }
-        parameters
+        ]
+    }
+
+    pub(super) fn parameters_to_forget(&self) -> [&(dyn ToSql + Sync); 4] {
+        let Forgetful {
+            logs,
+            seen,
+            data,
+            keep_from,
+        } = &self.forgetful;
+        [logs, seen, data, keep_from]
     }
 }
 

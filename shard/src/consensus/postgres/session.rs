@@ -56,39 +56,35 @@ const GATE_ALONE: &str = "SELECT epoch, incarnation FROM lowwater_gate FOR UPDAT
 /// The version that its writer has seen must be there and the next one not: nobody truncates
 /// meanwhile, so it is the latest. Two that offer one place meet in the primary key. In the order
 /// of the logs, so that no two transactions wait for each other.
-macro_rules! offer {
-    () => {
-        "INSERT INTO lowwater_versions (log, seqno, data)
-        SELECT o.log, o.seen + 1, o.data
-        FROM unnest($1::bytea[], $2::bigint[], $3::bytea[], $4::boolean[])
-            AS o (log, seen, data, fenced)
-        WHERE CASE WHEN o.seen = 0
-                THEN NOT EXISTS (SELECT FROM lowwater_versions v WHERE v.log = o.log)
-                ELSE EXISTS (
-                    SELECT FROM lowwater_versions v WHERE v.log = o.log AND v.seqno = o.seen)
-            END
-            AND (NOT o.fenced OR (
-                SELECT count(*) > 0 FROM lowwater_gate
-                WHERE one AND epoch = $5::bigint AND incarnation = $6::bytea))
-        ORDER BY o.log
-        ON CONFLICT DO NOTHING
-        RETURNING log"
-    };
-}
+const OFFER: &str = "
+    INSERT INTO lowwater_versions (log, seqno, data)
+    SELECT o.log, o.seen + 1, o.data
+    FROM unnest($1::bytea[], $2::bigint[], $3::bytea[], $4::boolean[])
+        AS o (log, seen, data, fenced)
+    WHERE CASE WHEN o.seen = 0
+            THEN NOT EXISTS (SELECT FROM lowwater_versions v WHERE v.log = o.log)
+            ELSE EXISTS (
+                SELECT FROM lowwater_versions v WHERE v.log = o.log AND v.seqno = o.seen)
+        END
+        AND (NOT o.fenced OR (
+            SELECT count(*) > 0 FROM lowwater_gate
+            WHERE one AND epoch = $5::bigint AND incarnation = $6::bytea))
+    ORDER BY o.log
+    ON CONFLICT DO NOTHING
+    RETURNING log";
 
-const OFFER: &str = offer!();
-
-/// While nobody else is at the gate. Only what is taken forgets what is before it: an offer that
-/// comes late may be a full version, and what stands in its place a difference to one before it.
-const OFFER_AND_FORGET: &str = concat!(
-    "WITH taken AS (",
-    offer!(),
-    "), forgotten AS (
-        DELETE FROM lowwater_versions v
-        USING taken t, unnest($7::bytea[], $8::bigint[]) AS k (log, keep_from)
-        WHERE k.log = t.log AND v.log = t.log AND v.seqno < k.keep_from)
-    SELECT log FROM taken"
-);
+/// Behind the offers, while nobody else is at the gate. Only what is taken forgets what is before it:
+/// an offer that comes late may be a full version, and what stands in its place a difference to one
+/// before it. No two attempts offer the same bytes. What is taken is looked up, for a join with what
+/// was inserted would compare each with each: see [`BY_KEY`].
+const FORGET: &str = "
+    DELETE FROM lowwater_versions v
+    USING unnest($1::bytea[], $2::bigint[], $3::bytea[], $4::bigint[])
+        AS o (log, seen, data, keep_from)
+    WHERE v.log = o.log AND v.seqno < o.keep_from
+        AND EXISTS (
+            SELECT FROM lowwater_versions h
+            WHERE h.log = o.log AND h.seqno = o.seen + 1 AND h.data = o.data)";
 
 const HEADS: &str = "
     SELECT l.at, v.seqno, v.data
@@ -324,25 +320,37 @@ impl Session {
         commits: &[Commit],
     ) -> Result<Vec<Result<Vec<Outcome>, Fenced>>, ConsensusError> {
         let offers = Offers::new(commits);
-        let (gate, offer) = match offers.forget() {
-            true => (GATE_ALONE, OFFER_AND_FORGET),
-            false => (GATE_SHARED, OFFER),
+        let gate = match offers.forget() {
+            true => GATE_ALONE,
+            false => GATE_SHARED,
         };
-        let prepared = tokio::join!(self.prepare(gate), self.prepare(offer));
-        let (gate, offer) = (prepared.0?, prepared.1?);
+        let prepared = tokio::join!(
+            self.prepare(gate),
+            self.prepare(OFFER),
+            self.prepare(FORGET),
+        );
+        let (gate, offer, forget) = (prepared.0?, prepared.1?, prepared.2?);
         let parameters = offers.parameters();
+        let forgotten = offers.parameters_to_forget();
         // They are sent in this order when they are first polled; none waits for the one before.
-        let (begun, gate, taken, committed) = tokio::join!(
+        let (begun, gate, taken, forgotten, committed) = tokio::join!(
             biased;
             self.client.batch_execute(BEGIN),
             self.client.query_one(&gate, &[]),
             self.client.query(&offer, &parameters),
+            async {
+                match offers.forget() {
+                    true => self.client.execute(&forget, &forgotten).await,
+                    false => Ok(0),
+                }
+            },
             self.client.batch_execute("COMMIT"),
         );
         // What the database refuses takes the transaction back, whatever became of the commit.
         begun.map_err(in_transaction)?;
         let gate = gate.map_err(in_transaction)?;
         let taken = taken.map_err(in_transaction)?;
+        forgotten.map_err(in_transaction)?;
         committed.map_err(ConsensusError::indeterminate)?;
         let mut logs = Vec::with_capacity(taken.len());
         for row in &taken {
