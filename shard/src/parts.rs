@@ -22,8 +22,10 @@
 //! | `__diff` | as `Int64` |
 //!
 //! Columns that are not nullable are `REQUIRED`. Pages are compressed with Snappy; columns whose values
-//! repeat have dictionaries; chunks of columns have statistics. The metadata of the file say `lowwater.format` (1), `lowwater.shard` and
-//! `lowwater.part` (as in its name, without `.parquet`). Rows whose differences are added up over
+//! repeat have dictionaries; chunks of columns have statistics. The metadata of the file say
+//! `lowwater.format` (1), `lowwater.shard` and `lowwater.part` (as in its name, without `.parquet`);
+//! and, if the rows are as [`Updates::consolidate`] leaves them, `lowwater.order` (`consolidated`).
+//! Rows whose differences are added up over
 //! all parts that the shard's record refers to, for times up to some time, are the contents as of
 //! that time. Files that the record does not refer to (left behind by a writer that died, replaced
 //! by a compaction and still held by a reader) must not be counted; the record says which.
@@ -41,7 +43,6 @@
 //! known to be nobody's.
 
 mod fault;
-mod columns;
 mod dictionary;
 mod file;
 mod folder;
@@ -202,8 +203,8 @@ impl Parts {
         *self.written.lock()
     }
 
-    /// Reads a part; a large one is decoded by several threads. `schema` is the one that it was written
-    /// with: see [`Updates::concat`] for how to go on to a later one.
+    /// Reads a part. `schema` is the one that it was written with: see [`Updates::concat`] for how to
+    /// go on to a later one.
     ///
     /// # Errors
     ///

@@ -26,7 +26,7 @@ pub(crate) use column::{Kind, Values};
 ///
 /// The columns of the rows are those of a shard's [`Schema`], with the types that [`ColumnKind`]
 /// names. To clone updates copies times and differences, but not the rows.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Updates<T> {
     /// Only of types that a [`ColumnKind`] has; fewer than 2^32.
     rows: RecordBatch,
@@ -34,6 +34,24 @@ pub struct Updates<T> {
     times: Vec<T>,
     /// As many as there are rows.
     diffs: Vec<i64>,
+    known: Known,
+}
+
+/// What is known of the order of updates, so that nobody has to find it out again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Known {
+    Nothing,
+    /// Rows are in their order; the times of equal ones may not be.
+    RowsInOrder,
+    /// They are what [`consolidate`](Updates::consolidate) makes of them.
+    Consolidated,
+}
+
+/// What is known of their order does not count.
+impl<T: PartialEq> PartialEq for Updates<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.rows == other.rows && self.times == other.times && self.diffs == other.diffs
+    }
 }
 
 /// Why these are no updates, or not of this schema.
@@ -96,7 +114,12 @@ impl<T: ShardTime> Updates<T> {
                 kind: field.data_type().to_string(),
             });
         }
-        Ok(Updates { rows, times, diffs })
+        Ok(Updates {
+            rows,
+            times,
+            diffs,
+            known: Known::Nothing,
+        })
     }
 
     /// No updates of this schema.
@@ -105,7 +128,19 @@ impl<T: ShardTime> Updates<T> {
             rows: RecordBatch::new_empty(schema.arrow()),
             times: Vec::new(),
             diffs: Vec::new(),
+            known: Known::Consolidated,
         }
+    }
+
+    /// True if they are known to be consolidated.
+    pub(crate) fn is_consolidated(&self) -> bool {
+        self.known == Known::Consolidated
+    }
+
+    /// The same, of which the caller knows that they are consolidated.
+    pub(crate) fn known_as_consolidated(self) -> Self {
+        let known = Known::Consolidated;
+        Updates { known, ..self }
     }
 
     /// How many updates.
@@ -145,6 +180,7 @@ impl<T: ShardTime> Updates<T> {
         for time in &mut self.times {
             time.advance_by(frontier);
         }
+        self.known = self.known.min(Known::RowsInOrder);
     }
 
     /// The updates whose times are kept.
@@ -160,6 +196,7 @@ impl<T: ShardTime> Updates<T> {
             times: times.map(|(time, _)| time.clone()).collect(),
             diffs: diffs.map(|(diff, _)| *diff).collect(),
             rows: pick(&self.rows, kept),
+            known: self.known,
         }
     }
 
@@ -175,7 +212,14 @@ impl<T: ShardTime> Updates<T> {
     ) -> Result<Self, UpdatesError> {
         let arrow = schema.arrow();
         let (mut rows, mut times, mut diffs) = (Vec::new(), Vec::new(), Vec::new());
+        let mut known = Known::Consolidated;
         for updates in all {
+            if times.is_empty() {
+                // Columns that hold nothing do not change the order.
+                known = updates.known;
+            } else if !updates.is_empty() {
+                known = Known::Nothing;
+            }
             rows.push(evolve(updates.rows, &arrow)?);
             if times.is_empty() {
                 (times, diffs) = (updates.times, updates.diffs);
@@ -184,7 +228,8 @@ impl<T: ShardTime> Updates<T> {
                 diffs.extend(updates.diffs);
             }
         }
-        Updates::new(join(&arrow, &rows)?, times, diffs)
+        let all = Updates::new(join(&arrow, &rows)?, times, diffs)?;
+        Ok(Updates { known, ..all })
     }
 
     /// Checks that the rows are exactly of this schema.

@@ -31,7 +31,10 @@ pub(super) fn is_worth_it(column: &ArrayRef) -> bool {
     let Values { nulls, kind } = Values::of(&sample);
     let there = (0..sample.len()).filter(|&at| nulls.is_none_or(|nulls| nulls.is_valid(at)));
     let (values, different) = match kind {
-        Kind::Numbers(numbers) => count(there.map(|at| numbers[at])),
+        Kind::Numbers(numbers) => {
+            let numbers = numbers.to_vec();
+            count(there.map(|at| numbers[at]))
+        }
         Kind::Pieces(pieces) => count(there.map(|at| pieces.at(at))),
     };
     different <= values / 16 * 15

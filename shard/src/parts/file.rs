@@ -3,13 +3,16 @@
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, Int64Array, UInt64Array};
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatchReader, UInt64Array};
+use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema as ArrowSchema, SchemaRef, UInt64Type};
 use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
 use lowwater::ShardId;
 use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
+};
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::{Compression, Encoding};
 use parquet::errors::ParquetError;
@@ -23,12 +26,14 @@ use crate::schema::Schema;
 use crate::time::ShardTime;
 use crate::updates::{Updates, UpdatesError, batch, is_same};
 
-use super::{PartFault, columns, dictionary};
+use super::{PartFault, dictionary};
 
 const FORMAT: &str = "1";
 const FORMAT_KEY: &str = "lowwater.format";
 const SHARD_KEY: &str = "lowwater.shard";
 const PART_KEY: &str = "lowwater.part";
+const ORDER_KEY: &str = "lowwater.order";
+const CONSOLIDATED: &str = "consolidated";
 
 /// Which part it is.
 #[derive(Clone, Copy, Debug)]
@@ -41,7 +46,7 @@ impl PartFile {
     pub(super) fn encode<T: ShardTime>(self, updates: &Updates<T>) -> Result<Bytes, UpdatesError> {
         let rows = with_times(updates);
         let options = ArrowWriterOptions::new()
-            .with_properties(self.properties(&rows, updates.rows().num_columns()))
+            .with_properties(self.properties(&rows, updates))
             // Whoever reads it knows the columns; and others do not need arrow's own description.
             .with_skip_arrow_metadata(true);
         let mut bytes = Vec::with_capacity(rows.get_array_memory_size() / 4);
@@ -56,9 +61,22 @@ impl PartFile {
         }
     }
 
-    /// `width`: how many columns there are before the times.
-    fn properties(self, rows: &RecordBatch, width: usize) -> WriterProperties {
+    /// `rows`: those of the updates, with times and differences.
+    fn properties<T: ShardTime>(
+        self,
+        rows: &RecordBatch,
+        updates: &Updates<T>,
+    ) -> WriterProperties {
+        let width = updates.rows().num_columns();
         let says = |key: &str, value: String| KeyValue::new(key.to_owned(), value);
+        let mut metadata = vec![
+            says(FORMAT_KEY, FORMAT.to_owned()),
+            says(SHARD_KEY, self.shard_text()),
+            says(PART_KEY, self.name.to_string()),
+        ];
+        if updates.is_consolidated() {
+            metadata.push(says(ORDER_KEY, CONSOLIDATED.to_owned()));
+        }
         let mut properties = WriterProperties::builder();
         let columns = rows.schema_ref().fields().iter().zip(rows.columns());
         for (at, (field, column)) in columns.enumerate() {
@@ -77,11 +95,7 @@ impl PartFile {
             .set_compression(Compression::SNAPPY)
             .set_statistics_enabled(EnabledStatistics::Chunk)
             .set_offset_index_disabled(true)
-            .set_key_value_metadata(Some(vec![
-                says(FORMAT_KEY, FORMAT.to_owned()),
-                says(SHARD_KEY, self.shard_text()),
-                says(PART_KEY, self.name.to_string()),
-            ]))
+            .set_key_value_metadata(Some(metadata))
             .build()
     }
 
@@ -91,10 +105,7 @@ impl PartFile {
 
     /// Checks that the metadata are those of this part.
     pub(super) fn check(self, metadata: &FileMetaData) -> Result<(), PartFault> {
-        let says = |key: &str| {
-            let mut pairs = metadata.key_value_metadata().into_iter().flatten();
-            pairs.find(|pair| pair.key == key)?.value.as_deref()
-        };
+        let says = |key: &str| said(metadata, key);
         match says(FORMAT_KEY) {
             Some(FORMAT) => {}
             Some(_) => return Err(PartFault::UnknownFormat),
@@ -124,16 +135,22 @@ impl PartFile {
             return Err(PartFault::Checksum);
         }
         let columns = with_time_fields::<T>(&schema.arrow());
-        let rows = guarded(|| self.read(bytes, stored, &columns))?;
-        without_times(rows, schema)
+        let (rows, is_consolidated) = guarded(|| self.read(bytes, stored, &columns))?;
+        let updates = without_times(rows, schema)?;
+        // Without a checksum anybody could have said so.
+        Ok(match is_consolidated && stored.checksum.is_some() {
+            true => updates.known_as_consolidated(),
+            false => updates,
+        })
     }
 
+    /// The rows, and whether the file says that they are consolidated.
     fn read(
         self,
         bytes: Bytes,
         stored: &Stored,
         fields: &SchemaRef,
-    ) -> Result<RecordBatch, PartFault> {
+    ) -> Result<(RecordBatch, bool), PartFault> {
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
         let metadata = ArrowReaderMetadata::load(&bytes, options)?;
         let file = metadata.metadata().file_metadata();
@@ -142,10 +159,35 @@ impl PartFile {
             return Err(PartFault::OtherColumns);
         }
         check_count(file.num_rows(), stored)?;
-        let read = columns::read(&bytes, &metadata, stored)?;
-        let rows = read.first().map_or(0, |column| column.len());
-        Ok(batch(Arc::clone(fields), read, rows))
+        let is_consolidated = said(file, ORDER_KEY) == Some(CONSOLIDATED);
+        let (_, columns, rows) = read_rows(bytes, metadata, stored)?.into_parts();
+        Ok((batch(Arc::clone(fields), columns, rows), is_consolidated))
     }
+}
+
+/// All rows as one batch.
+fn read_rows(
+    bytes: Bytes,
+    metadata: ArrowReaderMetadata,
+    stored: &Stored,
+) -> Result<RecordBatch, PartFault> {
+    let rows = usize::try_from(stored.updates).unwrap_or(usize::MAX);
+    let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(bytes, metadata)
+        .with_batch_size(rows.max(1))
+        .build()?;
+    let schema = reader.schema();
+    let mut batches = reader.collect::<Result<Vec<_>, _>>().map_err(malformed)?;
+    let read = match batches.len() {
+        1 => batches.remove(0),
+        _ => concat_batches(&schema, &batches).map_err(malformed)?,
+    };
+    check_count(i64::try_from(read.num_rows()).unwrap_or(-1), stored)?;
+    Ok(read)
+}
+
+fn said<'a>(metadata: &'a FileMetaData, key: &str) -> Option<&'a str> {
+    let mut pairs = metadata.key_value_metadata().into_iter().flatten();
+    pairs.find(|pair| pair.key == key)?.value.as_deref()
 }
 
 /// The `parquet` crate panics on some damaged pages. The checksum stands before it; this is for
@@ -153,7 +195,7 @@ impl PartFile {
 pub(super) fn guarded<R>(read: impl FnOnce() -> Result<R, PartFault>) -> Result<R, PartFault> {
     // Nothing that the reader may have left half done is looked at afterwards.
     let read = panic::catch_unwind(AssertUnwindSafe(read));
-    read.unwrap_or_else(|_| Err(columns::panicked()))
+    read.unwrap_or_else(|_| Err(PartFault::Malformed("its reader panicked".to_owned())))
 }
 
 pub(super) fn check_count(rows: i64, stored: &Stored) -> Result<(), PartFault> {

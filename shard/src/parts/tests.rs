@@ -125,7 +125,7 @@ fn a_part_of_a_later_format_is_said_to_be_one() {
     assert_eq!(told, Err(PartFault::UnknownFormat));
 }
 
-/// So much that several threads read it, where there are several cores.
+/// Of several pages.
 fn much_of_each_kind() -> (Schema, Updates<u64>) {
     let (schema, mut updates) = each_kind();
     for _ in 0..15 {
@@ -135,7 +135,7 @@ fn much_of_each_kind() -> (Schema, Updates<u64>) {
 }
 
 #[test]
-fn what_several_threads_read_is_what_was_written_and_damage_is_a_fault() {
+fn what_is_much_is_read_again_and_damage_to_it_is_a_fault() {
     let (schema, updates) = much_of_each_kind();
     comes_back(&updates, &schema);
     let bytes = file().encode(&updates).unwrap();
@@ -145,6 +145,25 @@ fn what_several_threads_read_is_what_was_written_and_damage_is_a_fault() {
         damaged[at] ^= 0xff;
         survives::<u64>(&stored, damaged.into(), &schema);
     }
+}
+
+#[test]
+fn a_part_says_that_it_is_consolidated_and_is_believed_if_its_checksum_is_known() {
+    let (schema, updates) = each_kind();
+    let updates = Updates::concat([updates.clone(), updates], &schema).unwrap();
+    let read = |updates: &Updates<u64>, is_checked: bool| {
+        let bytes = file().encode(updates).unwrap();
+        let mut stored = stored(updates, &bytes);
+        if !is_checked {
+            stored.checksum = None;
+        }
+        let read = file().decode::<u64>(bytes, &stored, &schema);
+        read.unwrap().is_consolidated()
+    };
+    assert!(!read(&updates, true));
+    let consolidated = updates.consolidate();
+    assert!(read(&consolidated, true));
+    assert!(!read(&consolidated, false));
 }
 
 #[tokio::test]

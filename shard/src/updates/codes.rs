@@ -53,7 +53,7 @@ impl Codes {
                 codes.push(&presence(nulls));
             }
             codes.push(&match kind {
-                Kind::Numbers(numbers) => of_numbers(numbers, nulls),
+                Kind::Numbers(numbers) => of_numbers(numbers.to_vec(), nulls),
                 Kind::Pieces(pieces) => of_pieces(pieces, rows.num_rows(), nulls),
             });
             if !codes.is_exact {

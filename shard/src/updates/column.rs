@@ -1,7 +1,7 @@
 //! A column's values as what can be compared fast: numbers, or pieces of bytes.
 
 use arrow::array::{Array, ArrayRef, AsArray};
-use arrow::buffer::NullBuffer;
+use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::datatypes::{
     ArrowPrimitiveType, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType, UInt64Type,
 };
@@ -17,9 +17,19 @@ pub(crate) struct Values<'a> {
 }
 
 pub(crate) enum Kind<'a> {
-    /// As numbers in the same order.
-    Numbers(Vec<u64>),
+    Numbers(Numbers<'a>),
     Pieces(Pieces<'a>),
+}
+
+/// Numbers as they stand in a column.
+#[derive(Clone, Copy)]
+pub(crate) enum Numbers<'a> {
+    Bits(&'a BooleanBuffer),
+    Int32(&'a [i32]),
+    Int64(&'a [i64]),
+    UInt64(&'a [u64]),
+    /// In the order of [`of_float`].
+    Float64(&'a [f64]),
 }
 
 /// Text or bytes.
@@ -29,27 +39,18 @@ pub(crate) struct Pieces<'a> {
     bytes: &'a [u8],
 }
 
-impl<'a> Pieces<'a> {
-    pub(crate) fn at(&self, row: usize) -> &'a [u8] {
-        let [from, to] = [self.offsets[row], self.offsets[row + 1]];
-        // Arrow's offsets are never below zero.
-        &self.bytes[from as usize..to as usize]
-    }
-}
-
 impl<'a> Values<'a> {
     pub(crate) fn of(column: &'a ArrayRef) -> Self {
         let kind = ColumnKind::of_arrow(column.data_type());
         let kind = match kind.expect("updates have no columns of other types") {
-            ColumnKind::Bool => {
-                let values = column.as_boolean().values();
-                Kind::Numbers(values.iter().map(u64::from).collect())
+            ColumnKind::Bool => Kind::Numbers(Numbers::Bits(column.as_boolean().values())),
+            ColumnKind::Int32 => Kind::Numbers(Numbers::Int32(plain::<Int32Type>(column))),
+            ColumnKind::Int64 => Kind::Numbers(Numbers::Int64(plain::<Int64Type>(column))),
+            ColumnKind::UInt64 => Kind::Numbers(Numbers::UInt64(plain::<UInt64Type>(column))),
+            ColumnKind::Float64 => Kind::Numbers(Numbers::Float64(plain::<Float64Type>(column))),
+            ColumnKind::TimestampMicros => {
+                Kind::Numbers(Numbers::Int64(plain::<TimestampMicrosecondType>(column)))
             }
-            ColumnKind::Int32 => numbers::<Int32Type>(column, |value| of_signed(value.into())),
-            ColumnKind::Int64 => numbers::<Int64Type>(column, of_signed),
-            ColumnKind::UInt64 => numbers::<UInt64Type>(column, |value| value),
-            ColumnKind::Float64 => numbers::<Float64Type>(column, of_float),
-            ColumnKind::TimestampMicros => numbers::<TimestampMicrosecondType>(column, of_signed),
             ColumnKind::Text => {
                 let text = column.as_string::<i32>();
                 Kind::Pieces(Pieces {
@@ -70,12 +71,29 @@ impl<'a> Values<'a> {
     }
 }
 
-fn numbers<P: ArrowPrimitiveType>(
-    column: &ArrayRef,
-    number: impl Fn(P::Native) -> u64,
-) -> Kind<'static> {
-    let values = column.as_primitive::<P>().values().iter();
-    Kind::Numbers(values.map(|value| number(*value)).collect())
+fn plain<P: ArrowPrimitiveType>(column: &ArrayRef) -> &[P::Native] {
+    column.as_primitive::<P>().values()
+}
+
+impl Numbers<'_> {
+    /// As numbers of one type in the same order.
+    pub(crate) fn to_vec(self) -> Vec<u64> {
+        match self {
+            Numbers::Bits(bits) => bits.iter().map(u64::from).collect(),
+            Numbers::Int32(numbers) => numbers.iter().map(|&it| of_signed(it.into())).collect(),
+            Numbers::Int64(numbers) => numbers.iter().map(|&it| of_signed(it)).collect(),
+            Numbers::UInt64(numbers) => numbers.to_vec(),
+            Numbers::Float64(numbers) => numbers.iter().map(|&it| of_float(it)).collect(),
+        }
+    }
+}
+
+impl<'a> Pieces<'a> {
+    pub(crate) fn at(&self, row: usize) -> &'a [u8] {
+        let [from, to] = [self.offsets[row], self.offsets[row + 1]];
+        // Arrow's offsets are never below zero.
+        &self.bytes[from as usize..to as usize]
+    }
 }
 
 fn of_signed(value: i64) -> u64 {
@@ -83,7 +101,7 @@ fn of_signed(value: i64) -> u64 {
 }
 
 /// The order of IEEE 754 over all values: `-0` before `0`, NaN at both ends.
-fn of_float(value: f64) -> u64 {
+pub(crate) fn of_float(value: f64) -> u64 {
     let bits = value.to_bits();
     if value.is_sign_negative() {
         !bits

@@ -10,9 +10,8 @@ use arrow::row::{RowConverter, Rows, SortField};
 
 use crate::time::ShardTime;
 
-use super::Updates;
 use super::codes::Codes;
-use super::sorted;
+use super::{Known, Updates, sorted};
 
 impl<T: ShardTime> Updates<T> {
     /// Equal rows at equal times become one, whose difference is the sum (modulo 2^64, as
@@ -23,8 +22,14 @@ impl<T: ShardTime> Updates<T> {
     /// What is consolidated already is found so, and nothing is copied.
     #[must_use]
     pub fn consolidate(self) -> Self {
+        debug_assert!(self.is_as_known(), "{:?} is wrong", self.known);
+        if self.is_consolidated() {
+            return self;
+        }
         let order = match sorted::ties(&self) {
-            Some(ties) if ties.is_empty() && !self.diffs.contains(&0) => return self,
+            Some(ties) if ties.is_empty() && !self.diffs.contains(&0) => {
+                return self.known_as_consolidated();
+            }
             Some(ties) => Order::as_it_is(self.len(), ties),
             None => Order::sort(&self),
         };
@@ -34,6 +39,25 @@ impl<T: ShardTime> Updates<T> {
             times: times.collect(),
             diffs,
             rows: take(&self.rows, kept),
+            known: Known::Consolidated,
+        }
+    }
+
+    /// Whether what is known of their order is so.
+    fn is_as_known(&self) -> bool {
+        let are_rows_in_order = || sorted::ties_in_order(&self.rows).is_some();
+        match self.known {
+            Known::Nothing => true,
+            Known::RowsInOrder => are_rows_in_order(),
+            Known::Consolidated => {
+                let known = Known::RowsInOrder;
+                let known_less = Updates {
+                    known,
+                    ..self.clone()
+                };
+                let ties = sorted::ties(&known_less);
+                are_rows_in_order() && ties == Some(Vec::new()) && !self.diffs.contains(&0)
+            }
         }
     }
 }

@@ -266,6 +266,54 @@ proptest! {
         sorted.advance(&Since::at(3));
         prop_assert_eq!(sorted.clone().consolidate(), consolidated_by_row_format(&sorted));
     }
+
+    #[test]
+    fn what_is_known_of_their_order_stays_true_whatever_is_done_to_them(
+        all in some_rows(),
+        steps in prop::collection::vec(0..6_u8, 0..8),
+    ) {
+        // Rows that often are equal, at times that are advanced into another order.
+        let all: Vec<_> = all
+            .iter()
+            .map(|row| (row.0.as_deref(), row.1, Pair::new(row.2, 2 - row.2), row.3))
+            .collect();
+        let mut all = updates(&all);
+        for step in steps {
+            all = match step {
+                0 | 1 => all.consolidate(),
+                2 => all.filter(|time| time.outer != 1),
+                3 => {
+                    all.advance(&sides(&[(1, 2), (2, 0)]));
+                    all
+                }
+                4 => Updates::concat([Updates::empty(&old()), all, Updates::empty(&old())], &old()).unwrap(),
+                _ => Updates::concat([all.clone(), all], &old()).unwrap(),
+            };
+            prop_assert_eq!(all.clone().consolidate(), consolidated_by_row_format(&all));
+        }
+    }
+}
+
+#[test]
+fn rows_that_differ_in_one_byte_of_a_text_are_told_apart_however_long_it_is() {
+    for length in [1, 3, 4, 7, 8, 9, 16, 17, 32, 33, 100] {
+        for place in 0..length {
+            let texts = ["a", "b"].map(|other| {
+                let mut text = "m".repeat(length);
+                text.replace_range(place..=place, other);
+                text
+            });
+            let row = |text: usize, time| (Some(texts[text].as_str()), 0, time, 1);
+            let mut all = updates(&[row(0, 0_u64), row(0, 1), row(1, 0), row(1, 1)]).consolidate();
+            assert_eq!(all.len(), 4);
+            all.advance(&Since::at(1));
+            let expected = updates(&[
+                (Some(texts[0].as_str()), 0, 1_u64, 2),
+                (Some(texts[1].as_str()), 0, 1, 2),
+            ]);
+            assert_eq!(all.consolidate(), expected);
+        }
+    }
 }
 
 #[test]
