@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use lowwater::StorageError;
 use lowwater_shard::collections::CONTROLLER;
-use lowwater_shard::consensus::embedded::EmbeddedConsensus;
+use lowwater_shard::consensus::embedded::{EmbeddedConsensus, OpenError};
 use lowwater_shard::consensus::postgres::{OpenExistingError, PostgresConfig, PostgresConsensus};
 use lowwater_shard::consensus::{Consensus, MemoryConsensus};
 use lowwater_shard::{Parts, Settings, Shards, Updates, Upkeep};
@@ -112,16 +112,17 @@ impl Store {
     }
 
     fn in_folder(folder: PathBuf, settings: Settings) -> Result<Self, StoreOpenError> {
-        let embedded = embedded(&folder)?;
+        let embedded = EmbeddedConsensus::open(&folder);
+        let embedded = embedded.map_err(|error| unusable(&folder, error))?;
         let parts = Parts::folder(folder.join(PARTS)).map_err(StoreOpenError::Parts)?;
         Self::beside(folder, embedded, parts, settings)
     }
 
     fn in_existing_folder(folder: PathBuf, settings: Settings) -> Result<Self, StoreOpenError> {
-        if !folder::has_store(&folder) {
-            return Err(StoreOpenError::Absent(folder));
-        }
-        let embedded = embedded(&folder)?;
+        let embedded = match EmbeddedConsensus::open_existing(&folder) {
+            Err(OpenError::Absent) => return Err(StoreOpenError::Absent(folder)),
+            opened => opened.map_err(|error| unusable(&folder, error))?,
+        };
         let parts = Parts::existing_folder(folder.join(PARTS)).map_err(StoreOpenError::Parts)?;
         Self::beside(folder, embedded, parts, settings)
     }
@@ -260,11 +261,11 @@ pub(crate) fn decode(
     Ok(updates.map(|(row, (at, diff))| (row, *at, *diff)).collect())
 }
 
-fn embedded(folder: &Path) -> Result<EmbeddedConsensus, StoreOpenError> {
-    EmbeddedConsensus::open(folder).map_err(|error| StoreOpenError::Folder {
+fn unusable(folder: &Path, error: OpenError) -> StoreOpenError {
+    StoreOpenError::Folder {
         folder: folder.to_owned(),
         error,
-    })
+    }
 }
 
 /// The records in a database, if it has any; one that does not answer is waited for.

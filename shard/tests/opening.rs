@@ -27,6 +27,31 @@ fn a_folder_is_created_for_its_owner_alone() {
 }
 
 #[test]
+fn a_folder_whose_store_must_exist_is_left_as_it_is() {
+    let parent = TempDir::new().unwrap();
+    let folder = parent.path().join("store");
+    let refused = || EmbeddedConsensus::open_existing(&folder).unwrap_err();
+    assert!(matches!(refused(), OpenError::Absent));
+    assert!(!folder.exists());
+    fs::create_dir(&folder).unwrap();
+    assert!(matches!(refused(), OpenError::Absent));
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+    // As of somebody who is just creating one, or has died in the middle of it.
+    let file = folder.join("records.sqlite");
+    fs::write(&file, "").unwrap();
+    assert!(matches!(refused(), OpenError::Absent));
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
+    assert_eq!(fs::metadata(&file).unwrap().len(), 0);
+
+    drop(EmbeddedConsensus::open(&folder).unwrap());
+    let opened = EmbeddedConsensus::open_existing(&folder).unwrap();
+    assert_eq!(run(opened.list(None, 7)).unwrap(), []);
+    let other = Connection::open(&file).unwrap();
+    other.pragma_update(None, "application_id", 7).unwrap();
+    assert!(matches!(refused(), OpenError::Foreign));
+}
+
+#[test]
 fn another_applications_database_is_refused_and_left_alone() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("records.sqlite");

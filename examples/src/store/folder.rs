@@ -26,11 +26,6 @@ pub(super) fn fresh() -> Result<PathBuf, StoreOpenError> {
     Err(StoreOpenError::Fresh { among, error })
 }
 
-/// Whether there is a store in this folder.
-pub(super) fn has_store(folder: &Path) -> bool {
-    folder.join("records.sqlite").is_file()
-}
-
 /// How many bytes of the disk a folder and all that is in it take, as `du` counts them.
 pub(super) fn bytes_on_disk(folder: &Path) -> io::Result<u64> {
     let mut bytes = on_disk(&fs::symlink_metadata(folder)?);
@@ -66,7 +61,6 @@ mod tests {
         fs::remove_dir(fresh().unwrap()).unwrap();
         let mode = fs::metadata(&folder).unwrap().mode();
         assert_eq!(mode & 0o777, 0o700);
-        assert!(!has_store(&folder));
 
         let empty = bytes_on_disk(&folder).unwrap();
         fs::create_dir(folder.join("inner")).unwrap();

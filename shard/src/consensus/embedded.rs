@@ -17,6 +17,7 @@ use crate::id::LogId;
 
 use super::hints::Hints;
 use super::{Answer, Changes, Consensus, Fence, Fenced, Offer, Outcome, Scan, Truncation, Version};
+use database::Database;
 use reader::Reader;
 use writer::Writer;
 
@@ -52,9 +53,27 @@ impl EmbeddedConsensus {
     pub fn open(folder: impl Into<PathBuf>) -> Result<Self, OpenError> {
         let folder = folder.into();
         folder::create(&folder, 0o700)?;
+        let database = Database::open(&folder)?;
+        Self::on(folder, database)
+    }
+
+    /// Opens the store in this folder if there is one, and creates nothing: neither the folder nor
+    /// anything in it, where it has no store. Else as [`open`](EmbeddedConsensus::open).
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::Absent`] if there is none, or it is just being created; else as for
+    /// [`open`](EmbeddedConsensus::open).
+    pub fn open_existing(folder: impl Into<PathBuf>) -> Result<Self, OpenError> {
+        let folder = folder.into();
+        let database = Database::open_existing(&folder)?;
+        Self::on(folder, database)
+    }
+
+    fn on(folder: PathBuf, database: Database) -> Result<Self, OpenError> {
         let hints = Hints::default();
         let threads = Threads {
-            writer: Writer::spawn(folder.clone(), hints.clone())?,
+            writer: Writer::spawn(folder.clone(), database, hints.clone())?,
             reader: Reader::spawn(&folder)?,
             folder,
         };

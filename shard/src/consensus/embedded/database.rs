@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use lowwater::StorageErrorKind;
-use rusqlite::{CachedStatement, Connection, ErrorCode, OptionalExtension, Row, params};
+use rusqlite::{CachedStatement, Connection, ErrorCode, OpenFlags, OptionalExtension, Row, params};
 
 use crate::id::{Epoch, Incarnation, LogId, SeqNo};
 
@@ -53,6 +53,9 @@ const TRUNCATE: &str = "DELETE FROM versions WHERE log = ?1 AND seqno < ?2";
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
+    /// The folder has no store, or not yet; only who wants one that is there is told so.
+    #[error("there is no store in the folder")]
+    Absent,
     /// The SQLite that this program was built with can corrupt the store.
     #[error("SQLite {0} can corrupt a store that several processes write; 3.51.3 is needed")]
     UnsafeSqlite(&'static str),
@@ -91,29 +94,54 @@ pub(super) fn sync_log(folder: &Path) -> io::Result<()> {
 pub(super) struct Database(Connection);
 
 impl Database {
+    /// Opens the store in the folder, and creates it there if there is none.
     pub(super) fn open(folder: &Path) -> Result<Self, OpenError> {
-        if rusqlite::version_number() < SQLITE_MIN {
-            return Err(OpenError::UnsafeSqlite(rusqlite::version()));
+        let mut database = Self::connect(folder, OpenFlags::default())?;
+        database.make_durable()?;
+        if database.layout()?.is_none() {
+            database.write(Database::create_tables)?;
         }
-        let mut connection = Connection::open(folder.join(FILE))?;
-        connection.busy_handler(Some(wait_for_others))?;
-        connection.set_prepared_statement_cache_capacity(32);
-        let mut database = Database(connection);
-        database.set_up()?;
+        database.check_layout()?;
         Ok(database)
     }
 
-    fn set_up(&mut self) -> Result<(), OpenError> {
-        // Before anything is changed: it may be somebody else's.
-        if self.is_foreign()? {
-            return Err(OpenError::Foreign);
+    /// Opens the store in the folder. Where there is none, nothing is changed.
+    pub(super) fn open_existing(folder: &Path) -> Result<Self, OpenError> {
+        if !folder.join(FILE).try_exists()? {
+            return Err(OpenError::Absent);
         }
+        let flags = OpenFlags::default().difference(OpenFlags::SQLITE_OPEN_CREATE);
+        let database = Self::connect(folder, flags)?;
+        if database.layout()?.is_none() {
+            return Err(OpenError::Absent);
+        }
+        database.make_durable()?;
+        database.check_layout()?;
+        Ok(database)
+    }
+
+    /// A connection to a file that is not somebody else's. Changes nothing in it.
+    fn connect(folder: &Path, flags: OpenFlags) -> Result<Self, OpenError> {
+        if rusqlite::version_number() < SQLITE_MIN {
+            return Err(OpenError::UnsafeSqlite(rusqlite::version()));
+        }
+        let mut connection = Connection::open_with_flags(folder.join(FILE), flags)?;
+        connection.busy_handler(Some(wait_for_others))?;
+        connection.set_prepared_statement_cache_capacity(32);
+        let database = Database(connection);
+        match database.is_foreign()? {
+            true => Err(OpenError::Foreign),
+            false => Ok(database),
+        }
+    }
+
+    fn make_durable(&self) -> Result<(), OpenError> {
         self.use_log()?;
         // Without it a commit that was acknowledged is lost with the power.
-        self.0.pragma_update(None, "synchronous", "FULL")?;
-        if self.layout()?.is_none() {
-            self.write(Database::create_tables)?;
-        }
+        Ok(self.0.pragma_update(None, "synchronous", "FULL")?)
+    }
+
+    fn check_layout(&self) -> Result<(), OpenError> {
         match self.layout()? {
             Some(LAYOUT) => Ok(()),
             Some(other) => Err(OpenError::UnknownLayout(other)),

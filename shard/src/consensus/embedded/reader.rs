@@ -19,7 +19,7 @@ pub(super) struct Reader {
 
 impl Reader {
     pub(super) fn spawn(folder: &Path) -> Result<Self, OpenError> {
-        let database = Database::open(folder)?;
+        let database = Database::open_existing(folder)?;
         let questions = Worker::spawn("lowwater-reader", move |questions| {
             for question in questions {
                 let question: Question = question;

@@ -73,8 +73,12 @@ where
 }
 
 impl Writer {
-    pub(super) fn spawn(folder: PathBuf, hints: Hints) -> Result<Self, OpenError> {
-        let database = Database::open(&folder)?;
+    /// `database`: that of the folder.
+    pub(super) fn spawn(
+        folder: PathBuf,
+        database: Database,
+        hints: Hints,
+    ) -> Result<Self, OpenError> {
         let committer = Committer {
             folder,
             others_seen: Some(database.others_version()?),
@@ -220,7 +224,7 @@ impl Committer {
 
     fn reopen(&mut self) {
         self.database.roll_back();
-        match Database::open(&self.folder) {
+        match Database::open_existing(&self.folder) {
             Ok(database) => {
                 self.database = database;
                 // Each connection counts for itself.
